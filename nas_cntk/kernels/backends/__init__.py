@@ -1,0 +1,1 @@
+"""The programs that compute kernels: one module a backend."""

@@ -1,0 +1,202 @@
+"""The compiled CPU core: tiles of pairs of images, run by a pool of threads with the interpreter's lock released."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_cntk import ops
+from nas_cntk.architecture import Architecture
+from nas_cntk.errors import KernelError
+from nas_cntk.kernels import _native
+from nas_cntk.kernels.fields import Fields, lower
+from nas_cntk.kernels.plan import MOST_HEADS, Plan, plan
+
+Images = NDArray[np.floating]
+
+CACHE_LINE = 64  # bytes: the lanes of one bundle
+TILE_ENTRY_LAYERS = 3e8  # of one tile: a tenth of a second or so on one core, so that progress and Ctrl-C are prompt
+
+
+def threads() -> int:
+    """Return the number of processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def instruction_set() -> str:
+    """Return the instruction set in use: the best this machine has, or the one that NAS_CNTK_ISA names.
+
+    Raises:
+        KernelError: if NAS_CNTK_ISA names none of this machine's.
+    """
+    try:
+        return str(_native.instruction_set())
+    except ValueError as error:
+        raise KernelError(str(error)) from None
+
+
+def kernels(
+    archs: Sequence[Architecture],
+    x1: Images,  # shape: (n1, h, w, c)
+    x2: Images,  # shape: (n2, h, w, c)
+    symmetric: bool,
+    kind: str,
+    dtype: np.dtype[np.floating],
+    tick: Callable[[float], None],
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return (nngp, ntk), each (n1, n2), of every architecture; the ntk is zero for kind "nngp".
+
+    Args:
+        symmetric: whether x2 is x1: half of the tiles are then copied from the other half.
+        tick: called with the fraction done; what it raises ends the computation.
+    """
+    instruction_set()
+    if dtype == np.float32 and _degenerate(archs, x1.shape[3]):
+        dtype = np.dtype(np.float64)
+    family = lower(archs, x1.shape[1:])
+    sums = np.zeros((len(family.heads), 2, len(x1), len(x2)))
+    for start in range(0, len(family.heads), MOST_HEADS):
+        chosen = range(start, min(start + MOST_HEADS, len(family.heads)))
+
+        def part(fraction: float, start: int = start, count: int = len(chosen)) -> None:
+            tick((start + fraction * count) / len(family.heads))
+
+        sums[start : start + len(chosen)] = _heads(family, chosen, x1, x2, symmetric, kind != "nngp", dtype, part)
+    results = []
+    for readout in family.readouts:
+        s, t = sums[readout.head]
+        results.append((s, t + s if readout.trainable else t))
+    return results
+
+
+def _degenerate(archs: Sequence[Architecture], channels: int) -> bool:
+    # A 1x1 conv that reads a gray image (through poolings at most) is one weight times the image: every correlation is
+    # +1 or -1, right where float32 cannot tell k0, and sums and poolings of it round it away. float64 can.
+    if channels != 1:
+        return False
+    for arch in archs:
+        linear: set[int] = set()
+        for index in arch.live:
+            node = arch.nodes[index]
+            if isinstance(node.op, ops.Input) or (
+                isinstance(node.op, (ops.AvgPool, ops.Add)) and all(i in linear for i in node.inputs)
+            ):
+                linear.add(index)
+            elif isinstance(node.op, ops.Conv) and node.op.kernel == 1 and node.inputs[0] in linear:
+                return True
+    return False
+
+
+def _heads(
+    family: Fields,
+    heads: Sequence[int],
+    x1: Images,
+    x2: Images,
+    symmetric: bool,
+    tangents: bool,
+    dtype: np.dtype[np.floating],
+    tick: Callable[[float], None],
+) -> NDArray[np.float64]:
+    # Returns the head sums, shape (heads, 2, n1, n2), S then T.
+    image_shape = x1.shape[1:]
+    own = plan(family, [], image_shape, variances=True) if any(one.variances for one in family.fields) else None
+    main = plan(family, heads, image_shape, tangents=tangents)
+    program = _native.Program(main.integers, main.reals)
+    lanes = CACHE_LINE // dtype.itemsize
+    wide2, maps2 = _prepared(own, x2, lanes, dtype)
+    maps1 = _by_image(maps2, len(x1)) if symmetric else _by_image(_prepared(own, x1, lanes, dtype)[1], len(x1))
+    flat1 = _aligned(x1.reshape(len(x1), -1), dtype)
+    out = np.zeros((len(heads), 2, len(x1), len(x2)))
+
+    def run(rows: tuple[int, int], groups: tuple[int, int]) -> None:
+        tile = np.empty((len(heads), 2, rows[1] - rows[0], (groups[1] - groups[0]) * lanes))
+        _native.tile(program, flat1, maps1, *rows, wide2, maps2, *groups, tile)
+        first, last = groups[0] * lanes, min(groups[1] * lanes, len(x2))
+        out[:, :, rows[0] : rows[1], first:last] = tile[..., : last - first]
+
+    _run_all([(run, tile) for tile in _tiles(main, len(x1), len(x2), lanes, symmetric)], tick)
+    if symmetric:
+        lower_left = np.tril_indices(len(x1), -1)
+        for matrix in out.reshape(-1, len(x1), len(x1)):
+            matrix[lower_left] = matrix.T[lower_left]
+    return out
+
+
+def _tiles(main: Plan, n1: int, n2: int, lanes: int, symmetric: bool) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    # Row ranges of x1 by group ranges of x2; of a symmetric matrix those that touch the upper triangle.
+    pairs = max(lanes, TILE_ENTRY_LAYERS / max(1, main.entry_layers))
+    width = max(1, min(8, int(np.sqrt(pairs)) // lanes))  # groups
+    height = max(1, int(pairs // (width * lanes)))
+    groups = -(-n2 // lanes)
+    tiles = []
+    for first in range(0, groups, width):
+        last = min(first + width, groups)
+        bottom = min(last * lanes, n1) if symmetric else n1
+        tiles += [((row, min(row + height, bottom)), (first, last)) for row in range(0, bottom, height)]
+    return tiles
+
+
+def _prepared(own: Plan | None, x: Images, lanes: int, dtype: np.dtype[np.floating]) -> tuple[Images, Images]:
+    # Images and their variance maps in lanes: (groups, h w c, lanes) and (groups, map_size, lanes).
+    groups = -(-len(x) // lanes)
+    flat = np.zeros((groups * lanes, x[0].size), dtype=dtype)
+    flat[: len(x)] = x.reshape(len(x), -1)
+    wide = _aligned(flat.reshape(groups, lanes, -1).transpose(0, 2, 1), dtype)
+    maps = _aligned(np.zeros((groups, own.map_size if own else 0, lanes)), dtype)
+    if own is not None:
+        program = _native.Program(own.integers, own.reals)
+
+        def run(first: int, last: int) -> None:
+            _native.variances(program, wide, first, last, maps)
+
+        step = max(1, groups // (4 * threads()))
+        _run_all([(run, (g, min(g + step, groups))) for g in range(0, groups, step)], lambda _: None)
+    return wide, maps
+
+
+def _by_image(maps: Images, n: int) -> Images:
+    # (groups, size, lanes) -> (n, size), each image's maps in a row.
+    groups, size, lanes = maps.shape
+    return np.ascontiguousarray(maps.transpose(0, 2, 1).reshape(groups * lanes, size)[:n])
+
+
+def _aligned(x: Images, dtype: np.dtype[np.floating]) -> Images:
+    # A C-contiguous copy that begins at a cache line.
+    room = np.empty(x.size * dtype.itemsize + CACHE_LINE, dtype=np.uint8)
+    start = -room.ctypes.data % CACHE_LINE
+    copy: Images = room[start : start + x.size * dtype.itemsize].view(dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
+def _run_all(jobs: Sequence[tuple[Callable[..., None], tuple[object, ...]]], tick: Callable[[float], None]) -> None:
+    # Few jobs are queued at a time, so that an interruption or an error ends the rest at once.
+    total, done = len(jobs), 0
+    waiting = iter(jobs)
+    pool = ThreadPoolExecutor(threads(), thread_name_prefix="nas-cntk")
+    try:
+        running: set[Future[None]] = set()
+        for job, arguments in waiting:
+            running.add(pool.submit(job, *arguments))
+            if len(running) >= 2 * threads():
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                done += len(finished)
+                for future in finished:
+                    future.result()
+                tick(done / total)
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            done += len(finished)
+            for future in finished:
+                future.result()
+            tick(done / total)
+    except MemoryError:
+        raise KernelError(
+            "not enough memory for one tile of this kernel; take smaller images or fewer branches"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,67 @@
+"""What a kernel costs, before it is computed: entry-layers, and the rate of this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas_cntk.architecture import Architecture, Builder
+from nas_cntk.kernels.exact import kernel
+from nas_cntk.kernels.fields import Fields, lower
+from nas_cntk.kernels.plan import needs
+
+# What a window sum, a pooling or a sum of one entry costs beside an entry-layer, in which one of each is contained:
+# measured on the cpu backend with benchmarks/spaces.py.
+_EXTRA_LINEAR = 0.5
+
+
+def entry_layers(arch: Architecture | Sequence[Architecture], image_shape: Sequence[int], pairs: int) -> float:
+    """Return the predicted entry-layers of the kernels of one architecture, or of a family in one pass.
+
+    An entry-layer is one covariance entry through one conv and relu, covariance and tangent together. Window sums,
+    poolings and sums beyond one a relu are counted as fractions of it.
+
+    Args:
+        image_shape: (h, w, c).
+        pairs: pairs of images; n (n + 1) / 2 for a symmetric matrix.
+
+    Raises:
+        IllegalArchitecture: if an architecture does not fit the image.
+    """
+    archs = [arch] if isinstance(arch, Architecture) else list(arch)
+    return pairs * _of_one_pair(lower(archs, image_shape))
+
+
+def _of_one_pair(family: Fields) -> float:
+    entries = {"relu": 0, "linear": 0}
+    for number, (rows, columns) in needs(family, range(len(family.heads)), variances=False).items():
+        kind = "relu" if family.fields[number].kind == "relu" else "linear"
+        entries[kind] += int(rows.sum()) * int(columns.sum())
+    return max(1.0, entries["relu"] + _EXTRA_LINEAR * max(0, entries["linear"] - entries["relu"]))
+
+
+def measure_rate(backend: str = "auto", seconds: float = 0.4) -> float:
+    """Return the entry-layers per second of this machine now, measured for about `seconds`.
+
+    Raises:
+        BackendUnavailable: if the backend is not there.
+    """
+    b = Builder()
+    x = b.input()
+    for _ in range(5):
+        x = b.relu(b.conv(x, 3))
+    b.dense(b.global_avg_pool(x))
+    arch = b.build()
+    images = 4 if backend == "reference" else 64
+    x1 = np.random.default_rng(0).standard_normal((images, 8, 8, 1)).astype(np.float32)
+    kernel(arch, x1[:1], backend=backend)  # what is paid once
+    best, spent = 0.0, 0.0
+    while spent < seconds:
+        started = time.perf_counter()
+        kernel(arch, x1, x1, backend=backend)
+        took = time.perf_counter() - started
+        spent += took
+        best = max(best, entry_layers(arch, (8, 8, 1), images**2) / took)
+    return best

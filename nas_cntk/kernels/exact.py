@@ -1,0 +1,192 @@
+"""The door: exact kernels of one architecture, or of a family in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas_cntk.architecture import Architecture
+from nas_cntk.errors import BackendUnavailable, KernelError, UsageError
+
+Kind = Literal["ntk", "nngp", "both"]
+Matrix = NDArray[np.floating]  # shape: (n1, n2)
+
+BACKENDS = ("reference", "cpu", "auto")
+KINDS = ("ntk", "nngp", "both")
+DTYPES = ("float32", "float64")
+
+
+@overload
+def kernel(
+    arch: Architecture,
+    x1: ArrayLike,
+    x2: ArrayLike | None = None,
+    *,
+    kind: Literal["both"],
+    backend: str = "auto",
+    dtype: str = "float32",
+    devices: Sequence[int] | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[Matrix, Matrix]: ...
+
+
+@overload
+def kernel(
+    arch: Architecture,
+    x1: ArrayLike,
+    x2: ArrayLike | None = None,
+    *,
+    kind: Literal["ntk", "nngp"] = "ntk",
+    backend: str = "auto",
+    dtype: str = "float32",
+    devices: Sequence[int] | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Matrix: ...
+
+
+def kernel(
+    arch: Architecture,
+    x1: ArrayLike,
+    x2: ArrayLike | None = None,
+    *,
+    kind: Kind = "ntk",
+    backend: str = "auto",
+    dtype: str = "float32",
+    devices: Sequence[int] | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Matrix | tuple[Matrix, Matrix]:
+    """Return the exact kernel of the infinitely wide network between images x1 and x2.
+
+    Args:
+        x1: images, shape (n1, h, w, c), standardised by the caller.
+        x2: images, shape (n2, h, w, c), or None for the symmetric Gram matrix of x1.
+        kind: "ntk" (every layer marked trainable is trained), "nngp" (only the readout is), or "both", a pair
+            (nngp, ntk) from one pass.
+        backend: "reference" (float64 NumPy), "cpu" (the compiled core) or "auto".
+        dtype: "float32" or "float64", of the arithmetic and of the result; the reference computes in float64 always.
+        devices: GPU numbers; no backend here takes any.
+        progress: called with the fraction done, from 0 to 1.
+        cancelled: asked between tiles; a true answer ends the computation with KeyboardInterrupt.
+
+    Returns:
+        shape (n1, n2), or a pair of such.
+
+    Raises:
+        KernelError: if the arrays are no images, or the kernel does not fit the dtype.
+        IllegalArchitecture: if the architecture does not fit the images, or has no ntk (no trainable layer).
+        BackendUnavailable: if the backend is not there.
+    """
+    family = kernel_family(
+        [arch],
+        x1,
+        x2,
+        kind=kind,
+        backend=backend,
+        dtype=dtype,
+        devices=devices,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    return family[0]
+
+
+def kernel_family(
+    archs: Sequence[Architecture],
+    x1: ArrayLike,
+    x2: ArrayLike | None = None,
+    *,
+    kind: Kind = "ntk",
+    backend: str = "auto",
+    dtype: str = "float32",
+    devices: Sequence[int] | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> list[Matrix] | list[tuple[Matrix, Matrix]]:
+    """Return the kernels of several architectures in one pass: shared sub-graphs are computed once.
+
+    Arguments and errors are those of `kernel`; one result an architecture, in order.
+    """
+    if kind not in KINDS:
+        raise UsageError(f'kind must be "ntk", "nngp" or "both", got {kind!r}')
+    if dtype not in DTYPES:
+        raise UsageError(f'dtype must be "float32" or "float64", got {dtype!r}')
+    if devices:
+        raise BackendUnavailable(f"devices {list(devices)} asked for, but no backend of this version uses a GPU")
+    name = resolve_backend(backend)
+    a1 = _images("x1", x1)
+    a2 = a1 if x2 is None else _images("x2", x2)
+    if a1.shape[1:] != a2.shape[1:]:
+        raise KernelError(f"x1 holds images of shape {a1.shape[1:]} and x2 of {a2.shape[1:]}; they must be equal")
+    for arch in archs:
+        arch.check(a1.shape[1:])
+        if kind != "nngp" and not arch.trainable:
+            from nas_cntk.errors import IllegalArchitecture
+
+            raise IllegalArchitecture('this architecture has no trainable layer, so it has no ntk; ask for kind "nngp"')
+
+    def tick(fraction: float) -> None:
+        if progress is not None:
+            progress(fraction)
+        if cancelled is not None and cancelled():
+            raise KeyboardInterrupt
+
+    if not archs:
+        return []
+    if name == "reference":
+        from nas_cntk.kernels.backends import reference
+
+        pairs = reference.kernels(archs, a1.astype(np.float64), a2.astype(np.float64), x2 is None, tick)
+    else:
+        from nas_cntk.kernels.backends import cpu
+
+        pairs = cpu.kernels(archs, a1, a2, x2 is None, kind, np.dtype(dtype), tick)
+    results = [(nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False)) for nngp, ntk in pairs]
+    for nngp, ntk in results:
+        if not (np.isfinite(nngp).all() and (kind == "nngp" or np.isfinite(ntk).all())):
+            mend = "ask for float64" if dtype == "float32" else "scale the images or sum fewer branches"
+            raise KernelError(f"the kernel of an architecture is too large for {dtype}; {mend}")
+    if kind == "both":
+        return results
+    return [nngp if kind == "nngp" else ntk for nngp, ntk in results]
+
+
+def resolve_backend(name: str) -> str:
+    """Return the backend that `name` stands for: itself, or for "auto" the best one that is there.
+
+    Raises:
+        UsageError: if there is no backend of that name.
+        BackendUnavailable: if it is not installed.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"backend must be one of {', '.join(BACKENDS)}; got {name!r}")
+    if name == "reference":
+        return name
+    try:
+        from nas_cntk.kernels import _native  # noqa: F401
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"the compiled core of backend cpu cannot be loaded ({error}); reinstall with a C++ compiler at hand"
+        ) from None
+    return "cpu"
+
+
+def _images(name: str, x: ArrayLike) -> NDArray[np.floating]:
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise KernelError(f"{name} must be an array of images of one size") from None
+    if array.dtype == object or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise KernelError(f"{name} must hold numbers, got dtype {array.dtype}")
+    if array.ndim != 4:
+        raise KernelError(f"{name} must have shape (n, h, w, c), got {array.shape}")
+    if 0 in array.shape:
+        raise KernelError(f"{name} is empty: shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise KernelError(f"{name} holds NaN or infinite pixels; clean the images first")
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)

@@ -1,0 +1,105 @@
+// A lowered family of architectures, as nas_cntk/kernels/plan.py writes it: the same for every instruction set.
+//
+// Everything is a product of two axes. A field (the covariance S and the tangent T of two values, at the positions that
+// somebody needs) is a matrix of row pairs (i, i') by column pairs (j, j') by lanes, and every instruction is one table
+// on the row axis and one on the column axis. A level is a run of instructions that can be carried through block by
+// block, a block being a group of row pairs by a group of column pairs that no instruction of the level mixes with the
+// rest: for stride-1 convs one or more planes of one offset. Fields that cross levels are global, the rest live in
+// slots of scratch memory as large as the largest block.
+#pragma once
+
+#include <cstdint>
+
+namespace nas_cntk {
+
+constexpr int cache_line = 64;  // bytes: one vector of lanes, 16 floats or 8 doubles
+
+enum Kind : int32_t { input_kind, linear_kind, relu_kind, sum_kind, head_kind, variance_kind };
+
+enum Flag : int32_t {
+    tangent_in = 1,   // the (first) input has a tangent
+    tangent_out = 2,  // the output has one
+    add_s = 4,        // a trainable conv: the output's tangent gets the output's covariance added
+    nonnegative = 8,  // every correlation is known to be >= 0
+};
+
+// One axis of one instruction in one group. Which members are used depends on the kind.
+struct Axis {
+    int32_t n;             // outputs (heads, variances: inputs)
+    const int32_t* out;    // n: index in the output's storage
+    const int32_t* left;   // n: position in the left image (input, relu, variance)
+    const int32_t* right;  // n: position in the right image
+    const int32_t* in;     // n: index in the input's storage (relu, head, variance); sum: terms x n
+    const int32_t* start;  // n + 1: the outputs' runs in `list` (linear)
+    const int32_t* list;   // linear: row axis, indices in the input's storage; column axis, indices in `used`,
+                           // padded to `width` each with n_used, a column of zeros
+    const int32_t* used;   // n_used: indices in the input's storage (linear, column axis)
+    const double* weight;  // n (linear, head)
+    int32_t n_used;
+    int32_t width;         // greatest length of a run in `list`
+    int32_t out_stride;    // column axis: columns of the output's storage
+    const int32_t* in_stride;  // column axis: columns of each input's storage
+};
+
+struct Storage {
+    int32_t global;  // 0: a slot of scratch, 1: a global field
+    int32_t slot;
+};
+
+struct Instruction {
+    Kind kind;
+    int32_t flags;
+    Storage out;
+    int32_t n_in;
+    const Storage* in;
+    const int32_t* in_flags;  // sum: whether each term has a tangent
+    const double* coefficient;  // sum: of each term; head: one
+    int32_t u, v;  // relu: variance maps of the left and right image; variance: u; head: u is the readout
+    const Axis* rows;  // one a row group
+    const Axis* columns;
+};
+
+struct Level {
+    int32_t n_instructions, n_row_groups, n_column_groups;
+    const Instruction* instructions;
+};
+
+struct Program {
+    int32_t h, w, c;
+    int32_t n_variances;
+    const int32_t* variance_h;
+    const int32_t* variance_w;
+    const int32_t* variance_offset;  // of each map's sqrt(v) among all maps; 1/sqrt(v) follows it
+    int32_t map_size;                // entries of all variance maps of one image, both kinds
+    int32_t n_readouts;
+    int32_t n_slots;
+    const int64_t* slot_offset;  // entries (of lanes) before each slot's S; its T follows
+    const int64_t* slot_size;
+    int32_t n_globals;
+    const int64_t* global_offset;
+    const int64_t* global_size;
+    int64_t scratch;  // entries of slots, globals and the row buffer
+    int64_t row_buffer;
+    int32_t n_levels;
+    const Level* levels;
+};
+
+// What one instruction set offers, for float and double. Arrays are C-contiguous and 64-byte aligned where they hold
+// lanes. `scratch` holds program.scratch vectors of lanes.
+template <class Real>
+struct Kernels {
+    // Variance maps of the images of groups [first, last): images (groups, h w c, lanes) -> maps (groups, map_size, lanes).
+    void (*variances)(const Program&, const Real* images, int64_t first, int64_t last, Real* maps, Real* scratch);
+    // Readouts of rows [row_first, row_last) of x1 with groups [first, last) of x2. x1 is (n, h w c) with maps (n,
+    // map_size), x2 and its maps are in lanes; out is (readouts, 2, rows, (last - first) lanes), S then T.
+    void (*tile)(const Program&, const Real* x1, const Real* maps1, int64_t row_first, int64_t row_last, const Real* x2,
+                 const Real* maps2, int64_t first, int64_t last, double* out, Real* scratch);
+};
+
+struct InstructionSet {
+    const char* name;
+    Kernels<float> single;
+    Kernels<double> real;
+};
+
+}  // namespace nas_cntk

@@ -1,0 +1,121 @@
+// One native vector of the instruction set this file is compiled for, and a bundle of them that holds all lanes.
+//
+// Arithmetic and comparisons are the compiler's own vector extension (GCC, Clang), the same text for every set; fused
+// multiply-add and square root, which it has no word for, are intrinsics.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#define NAS_CNTK_INLINE static inline __attribute__((always_inline))
+
+namespace nas_cntk {
+namespace {  // every instruction set's translation unit keeps its own copy: no mixing at link time
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
+constexpr int vector_bytes = 32;
+#else
+constexpr int vector_bytes = 16;
+#endif
+
+template <class R>
+struct Native;
+template <>
+struct Native<float> {
+    typedef float type __attribute__((vector_size(vector_bytes)));
+    typedef int32_t mask __attribute__((vector_size(vector_bytes)));
+    static constexpr int32_t sign = INT32_MIN;
+};
+template <>
+struct Native<double> {
+    typedef double type __attribute__((vector_size(vector_bytes)));
+    typedef int64_t mask __attribute__((vector_size(vector_bytes)));
+    static constexpr int64_t sign = INT64_MIN;
+};
+
+template <class R>
+struct Vec {
+    using Real = R;
+    using V = typename Native<R>::type;
+    using M = typename Native<R>::mask;
+    static constexpr int width = vector_bytes / sizeof(R);
+    V v;
+
+    NAS_CNTK_INLINE Vec all(R x) { return {V{} + x}; }
+    NAS_CNTK_INLINE Vec load(const R* p) { return {*reinterpret_cast<const V*>(p)}; }
+    inline __attribute__((always_inline)) void store(R* p) const { *reinterpret_cast<V*>(p) = v; }
+};
+
+template <class R>
+NAS_CNTK_INLINE Vec<R> operator+(Vec<R> a, Vec<R> b) { return {a.v + b.v}; }
+template <class R>
+NAS_CNTK_INLINE Vec<R> operator-(Vec<R> a, Vec<R> b) { return {a.v - b.v}; }
+template <class R>
+NAS_CNTK_INLINE Vec<R> operator*(Vec<R> a, Vec<R> b) { return {a.v * b.v}; }
+
+// a > b ? x : y, by lane.
+template <class R>
+NAS_CNTK_INLINE Vec<R> above(Vec<R> a, Vec<R> b, Vec<R> x, Vec<R> y) { return {a.v > b.v ? x.v : y.v}; }
+template <class R>
+NAS_CNTK_INLINE Vec<R> greater(Vec<R> a, Vec<R> b) { return {a.v > b.v ? a.v : b.v}; }
+
+template <class R>
+NAS_CNTK_INLINE Vec<R> magnitude(Vec<R> a) {
+    using V = typename Vec<R>::V;
+    using M = typename Vec<R>::M;
+    return {(V)((M)a.v & ~(M{} + Native<R>::sign))};
+}
+// |a| with the sign of s, for a >= 0.
+template <class R>
+NAS_CNTK_INLINE Vec<R> with_sign(Vec<R> a, Vec<R> s) {
+    using V = typename Vec<R>::V;
+    using M = typename Vec<R>::M;
+    return {(V)((M)a.v | ((M)s.v & (M{} + Native<R>::sign)))};
+}
+
+#if defined(__AVX512F__)
+NAS_CNTK_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+NAS_CNTK_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+NAS_CNTK_INLINE Vec<float> root(Vec<float> a) { return {_mm512_sqrt_ps(a.v)}; }
+NAS_CNTK_INLINE Vec<double> root(Vec<double> a) { return {_mm512_sqrt_pd(a.v)}; }
+#elif defined(__AVX2__)
+NAS_CNTK_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+NAS_CNTK_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+NAS_CNTK_INLINE Vec<float> root(Vec<float> a) { return {_mm256_sqrt_ps(a.v)}; }
+NAS_CNTK_INLINE Vec<double> root(Vec<double> a) { return {_mm256_sqrt_pd(a.v)}; }
+#elif defined(__SSE2__)
+NAS_CNTK_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {a.v * b.v + c.v}; }
+NAS_CNTK_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return {a.v * b.v + c.v}; }
+NAS_CNTK_INLINE Vec<float> root(Vec<float> a) { return {_mm_sqrt_ps(a.v)}; }
+NAS_CNTK_INLINE Vec<double> root(Vec<double> a) { return {_mm_sqrt_pd(a.v)}; }
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+NAS_CNTK_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return {(Vec<float>::V)vfmaq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v)};
+}
+NAS_CNTK_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return {(Vec<double>::V)vfmaq_f64((float64x2_t)c.v, (float64x2_t)a.v, (float64x2_t)b.v)};
+}
+NAS_CNTK_INLINE Vec<float> root(Vec<float> a) { return {(Vec<float>::V)vsqrtq_f32((float32x4_t)a.v)}; }
+NAS_CNTK_INLINE Vec<double> root(Vec<double> a) { return {(Vec<double>::V)vsqrtq_f64((float64x2_t)a.v)}; }
+#else
+template <class R>
+NAS_CNTK_INLINE Vec<R> fma(Vec<R> a, Vec<R> b, Vec<R> c) { return {a.v * b.v + c.v}; }
+NAS_CNTK_INLINE Vec<float> root(Vec<float> a) {
+    for (int i = 0; i < Vec<float>::width; ++i) a.v[i] = __builtin_sqrtf(a.v[i]);
+    return a;
+}
+NAS_CNTK_INLINE Vec<double> root(Vec<double> a) {
+    for (int i = 0; i < Vec<double>::width; ++i) a.v[i] = __builtin_sqrt(a.v[i]);
+    return a;
+}
+#endif
+
+}  // namespace
+}  // namespace nas_cntk

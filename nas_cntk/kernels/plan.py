@@ -1,0 +1,456 @@
+"""From fields to a program: needed positions, levels, groups, storage and tables for the compiled engines.
+
+Rows and columns are independent: every op of the vocabulary is a product of what it does along i and along j. So a
+field is kept as a matrix of the needed row pairs (i, i') by the needed column pairs (j, j'), and every instruction is
+a table on each axis. Row pairs that no instruction mixes (for stride-1 convs: the pairs of one offset i' - i) are
+carried through the network alone, in groups small enough for the cache: the planes of one offset. See `program.h` for
+what the numbers mean to the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_cntk import ops
+from nas_cntk.kernels.fields import Field, Fields, pool_matrix
+
+Mask = NDArray[np.bool_]  # shape: (h, h'), the needed pairs of positions on one axis
+Indices = NDArray[np.int32]
+
+BLOCK_ENTRIES = 64  # of one field in one block (times a cache line): S and T of two fields stay in a 32 KiB L1
+MOST_HEADS = 64  # of one program; the engine keeps their sums on its stack
+
+INPUT, LINEAR, RELU, SUM, HEAD, VARIANCE = range(6)
+TANGENT_IN, TANGENT_OUT, ADD_S, NONNEGATIVE = 1, 2, 4, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A program, flattened: what `Program` of the compiled core reads."""
+
+    integers: NDArray[np.int32]
+    reals: NDArray[np.float64]
+    heads: int
+    map_size: int  # entries of the variance maps of one image, sqrt(v) and 1 / sqrt(v)
+    entry_layers: int  # entries through a relu, for one pair
+    scratch_vectors: int
+
+
+@dataclass(slots=True)
+class _Instruction:
+    kind: int
+    out: int = -1  # field
+    inputs: tuple[int, ...] = ()  # fields
+    head: int = 0
+
+
+def needs(family: Fields, heads: Sequence[int], variances: bool) -> dict[int, tuple[Mask, Mask]]:
+    """Return the needed pairs of positions, rows and columns, of every field that is needed at all.
+
+    Args:
+        heads: the heads to compute.
+        variances: instead of heads, the equal positions of the fields that relus take their variances from.
+    """
+    needed: dict[int, tuple[Mask, Mask]] = {}
+
+    def want(number: int, rows: Mask, columns: Mask) -> None:
+        if number in needed:
+            # The bounding product of two products: seldom more than their union, and never less.
+            rows, columns = needed[number][0] | rows, needed[number][1] | columns
+        needed[number] = rows, columns
+
+    if variances:
+        for one in family.fields:
+            for number in one.variances:
+                h, w = family.fields[number].left
+                want(number, np.eye(h, dtype=bool), np.eye(w, dtype=bool))
+    for head in (family.heads[i] for i in heads):
+        for number, _ in head.terms:
+            want(number, head.rows != 0, head.columns != 0)
+    for number in range(len(family.fields) - 1, -1, -1):
+        if number not in needed:
+            continue
+        one = family.fields[number]
+        for read in one.inputs:
+            source = family.fields[read]
+            rows, columns = (
+                _reads(one, mask, (source.left[axis], source.right[axis])) for axis, mask in enumerate(needed[number])
+            )
+            want(read, rows, columns)
+    return needed
+
+
+def _reads(one: Field, mask: Mask, lengths: tuple[int, int]) -> Mask:
+    # The pairs of the input that the pairs `mask` of a field read, on one axis.
+    if isinstance(one.op, ops.Conv):
+        wanted = np.zeros(lengths, dtype=bool)
+        left, right = np.nonzero(mask)
+        for a in range(-_reach(one.op, lengths), _reach(one.op, lengths) + 1):
+            i, k = left * one.op.stride + a, right * one.op.stride + a
+            inside = (i >= 0) & (i < lengths[0]) & (k >= 0) & (k < lengths[1])
+            wanted[i[inside], k[inside]] = True
+        return wanted
+    if isinstance(one.op, ops.AvgPool):
+        touched = pool_matrix(one.op, lengths[one.side]) != 0
+        if one.side == 0:
+            return np.asarray(touched.T.astype(np.int64) @ mask > 0)
+        return np.asarray(mask.astype(np.int64) @ touched > 0)
+    return mask
+
+
+def _reach(op: ops.Conv, lengths: tuple[int, int]) -> int:
+    return min((op.kernel - 1) // 2, max(lengths) - 1)
+
+
+def variance_fields(family: Fields) -> list[int]:
+    """Return the fields whose equal positions are variance maps, in the order of their numbers in a program."""
+    return sorted({number for one in family.fields for number in one.variances})
+
+
+def plan(
+    family: Fields,
+    heads: Sequence[int],
+    image_shape: Sequence[int],
+    *,
+    variances: bool = False,
+    tangents: bool = True,
+) -> Plan:
+    """Return the program of some heads of a family, or of its variance maps.
+
+    Args:
+        heads: which heads, at most `MOST_HEADS`.
+        image_shape: (h, w, c).
+        variances: compute the variance maps of images with themselves instead of heads.
+        tangents: compute tangents too (the ntk needs them, the nngp does not).
+    """
+    assert len(heads) <= MOST_HEADS
+    return _Planner(family, heads, image_shape, variances, tangents).plan()
+
+
+class _Planner:
+    def __init__(
+        self,
+        family: Fields,
+        heads: Sequence[int],
+        image_shape: Sequence[int],
+        variances: bool,
+        tangents: bool,
+    ) -> None:
+        self.family, self.heads, self.image_shape, self.own = family, heads, image_shape, variances
+        self.maps = variance_fields(family)
+        self.needs = needs(family, heads, variances)
+        live = sorted(self.needs)
+        tangent = family.has_tangent()
+        self.tangent = {number: tangents and not variances and tangent[number] for number in live}
+        self.nonnegative = family.nonnegative()
+        self.pairs = {
+            number: tuple(_ordered(mask) for mask in self.needs[number]) for number in live
+        }  # per axis, shape (n, 2)
+        self.level = self._levels(live)
+        self.instructions = self._instructions(live)
+        self.last_read = self._last_reads()
+        self.runs: dict[tuple[int, int, int], list[Indices]] = {}
+        self.integers: list[NDArray[np.int32]] = []
+        self.reals: list[NDArray[np.float64]] = []
+
+    def _levels(self, live: list[int]) -> dict[int, int]:
+        # Poolings mix offsets and get the odd levels; between them everything travels offset by offset.
+        level: dict[int, int] = {}
+        for number in live:
+            one = self.family.fields[number]
+            least = max((level[i] for i in (*one.inputs, *(one.variances if self.own else ()))), default=0)
+            odd = one.kind == "pool"
+            level[number] = least + (least % 2 != odd)
+        return level
+
+    def _instructions(self, live: list[int]) -> dict[int, list[_Instruction]]:
+        by_level: dict[int, list[_Instruction]] = {}
+        kinds = {"input": INPUT, "conv": LINEAR, "pool": LINEAR, "relu": RELU, "sum": SUM}
+        for number in live:
+            one = self.family.fields[number]
+            run = by_level.setdefault(self.level[number], [])
+            run.append(_Instruction(kinds[one.kind], number, one.inputs))
+            if self.own and number in self.maps:
+                run.append(_Instruction(VARIANCE, inputs=(number,)))
+            for place, index in enumerate(self.heads):
+                for term, (read, _) in enumerate(self.family.heads[index].terms):
+                    if read == number:
+                        run.append(_Instruction(HEAD, inputs=(number,), head=place * 10**6 + term))
+        return dict(sorted(by_level.items()))
+
+    def _last_reads(self) -> dict[int, tuple[int, int]]:
+        # (level, instruction) of the last reader of every field.
+        last: dict[int, tuple[int, int]] = {}
+        for level, run in self.instructions.items():
+            for at, op in enumerate(run):
+                for number in (*op.inputs, *([op.out] if op.out >= 0 else [])):
+                    last[number] = max(last.get(number, (-1, -1)), (level, at))
+        return last
+
+    def plan(self) -> Plan:
+        is_global = {number: self.last_read[number][0] > self.level[number] for number in self.needs}
+        groups = {level: tuple(self._groups(level, axis) for axis in (0, 1)) for level in self.instructions}
+        slots, slot_sizes, global_sizes = self._storage(is_global, groups)
+        h, w, c = (int(side) for side in self.image_shape)
+        shapes = [self.family.fields[number].left for number in self.maps]
+        areas = [a * b for a, b in shapes]
+        offsets = [2 * sum(areas[:i]) for i in range(len(areas))]
+        self._int(h, w, c, len(shapes), *(a for a, _ in shapes), *(b for _, b in shapes), *offsets, 2 * sum(areas))
+        self._int(len(self.heads), len(slot_sizes), len(global_sizes))
+        for rows, columns in (*slot_sizes, *global_sizes):
+            self._int(rows, columns)
+        # A row of the widest input that a linear instruction reads, and the column of zeros behind it.
+        widest = 1 + max((len(self.pairs[i][1]) for i in self.needs), default=0)
+        self._int(widest, len(self.instructions))
+        for level, run in self.instructions.items():
+            rows_of, columns_of = groups[level]
+            self._int(len(run), len(rows_of), len(columns_of))
+            for op in run:
+                self._header(op, is_global, slots)
+            for axis in (0, 1):
+                for op in run:
+                    for group in groups[level][axis]:
+                        self._table(op, axis, group, is_global)
+        layers = [number for number in self.needs if self.family.fields[number].kind == "relu"]
+        entries = sum(len(self.pairs[number][0]) * len(self.pairs[number][1]) for number in layers)
+        scratch = 2 * sum(a * b for a, b in (*slot_sizes, *global_sizes)) + widest
+        return Plan(
+            np.concatenate(self.integers).astype(np.int32),
+            np.concatenate(self.reals) if self.reals else np.zeros(0),
+            len(self.heads),
+            2 * sum(areas),
+            entries,
+            scratch,
+        )
+
+    def _groups(self, level: int, axis: int) -> list[dict[int, Indices]]:
+        """Return the groups of one axis of a level: for every field of it, the indices of its pairs in the group."""
+        mine = [op.out for op in self.instructions[level] if op.out >= 0]
+        start, total = {}, 0
+        for number in mine:
+            start[number] = total
+            total += len(self.pairs[number][axis])
+        edges = [np.zeros((0, 2), dtype=np.int64)]
+        for number in mine:
+            for place, read in enumerate(self.family.fields[number].inputs):
+                if self.level[read] == level:
+                    runs = self._runs(number, axis, place)
+                    out = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
+                    edges.append(np.stack([start[number] + out, start[read] + np.concatenate(runs)], axis=1))
+        label = _components(total, np.concatenate(edges))
+        if self.own:
+            # Every image with itself: the equal positions come first and together, since relus need the variances.
+            equal = np.concatenate([self.pairs[n][axis][:, 0] == self.pairs[n][axis][:, 1] for n in mine])
+            label[np.isin(label, label[equal])] = -1
+        # Components of most pairs first, packed into groups of about the longest plane.
+        field_of = np.repeat(np.arange(len(mine)), [len(self.pairs[n][axis]) for n in mine])
+        size: dict[int, int] = {}
+        for one in np.unique(label):
+            size[int(one)] = int(np.bincount(field_of[label == one]).max())
+        capacity = max(max(size.values()), int(np.sqrt(BLOCK_ENTRIES)))
+        packed: list[tuple[list[int], int]] = []
+        for one in sorted(size, key=lambda x: (x != -1, -size[x], x)):
+            for place, (members, used) in enumerate(packed):
+                if used + size[one] <= capacity:
+                    packed[place] = [*members, one], used + size[one]
+                    break
+            else:
+                packed.append(([one], size[one]))
+        found = []
+        for members, _ in packed:
+            inside = np.isin(label, members)
+            found.append(
+                {
+                    n: np.nonzero(inside[start[n] : start[n] + len(self.pairs[n][axis])])[0].astype(np.int32)
+                    for n in mine
+                }
+            )
+        return found
+
+    def _runs(self, number: int, axis: int, place: int = 0) -> list[Indices]:
+        """Return, for every pair of a field on an axis, the indices of the pairs of an input that it reads."""
+        key = (number, axis, place)
+        if key not in self.runs:
+            self.runs[key] = self._new_runs(number, axis, place)
+        return self.runs[key]
+
+    def _new_runs(self, number: int, axis: int, place: int) -> list[Indices]:
+        one = self.family.fields[number]
+        read = one.inputs[place]
+        source = self.family.fields[read]
+        lengths = source.left[axis], source.right[axis]
+        at = np.full(lengths, -1, dtype=np.int32)
+        i, k = self.pairs[read][axis].T
+        at[i, k] = np.arange(len(i))
+        pairs = self.pairs[number][axis]
+        if isinstance(one.op, ops.Conv):
+            reach, stride = _reach(one.op, lengths), one.op.stride
+            steps = np.arange(-reach, reach + 1)
+            left, right = pairs[:, :1] * stride + steps, pairs[:, 1:] * stride + steps
+            inside = (left >= 0) & (left < lengths[0]) & (right >= 0) & (right < lengths[1])
+            return [at[a[ok], b[ok]] for a, b, ok in zip(left, right, inside, strict=True)]
+        if isinstance(one.op, ops.AvgPool):
+            windows = one.op.windows(lengths[one.side])
+            if one.side == 0:
+                return [at[list(windows[a]), b] for a, b in pairs]
+            return [at[a, list(windows[b])] for a, b in pairs]
+        return [at[a : a + 1, b] for a, b in pairs]
+
+    def _storage(
+        self, is_global: dict[int, bool], groups: dict[int, tuple[list[dict[int, Indices]], ...]]
+    ) -> tuple[dict[int, int], list[tuple[int, int]], list[tuple[int, int]]]:
+        """Return the slot of every field, and the sizes (rows, columns) of local and of global slots."""
+        slots: dict[int, int] = {}
+        sizes: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+        free: dict[bool, list[int]] = {False: [], True: []}
+        for level, run in self.instructions.items():
+            for at, op in enumerate(run):
+                if op.out >= 0:
+                    kind = is_global[op.out]
+                    if kind:
+                        size = len(self.pairs[op.out][0]), len(self.pairs[op.out][1])
+                    else:
+                        size = tuple(max(len(g[op.out]) for g in groups[level][axis]) for axis in (0, 1))  # type: ignore[assignment]
+                    if not free[kind]:
+                        free[kind].append(len(sizes[kind]))
+                        sizes[kind].append((0, 0))
+                    slot = slots[op.out] = free[kind].pop()
+                    held = sizes[kind][slot]
+                    if held[0] * held[1] < size[0] * size[1]:
+                        sizes[kind][slot] = size
+                for number in {*op.inputs, *([op.out] if op.out >= 0 else [])}:
+                    # A global slot is freed between levels only: within one, later blocks still read it.
+                    if self.last_read[number] == (level, at) and not is_global[number]:
+                        free[False].append(slots[number])
+            for number, (last, _) in self.last_read.items():
+                if last == level and is_global[number]:
+                    free[True].append(slots[number])
+        return slots, sizes[False], sizes[True]
+
+    def _header(self, op: _Instruction, is_global: dict[int, bool], slots: dict[int, int]) -> None:
+        flags, u, v = 0, 0, 0
+        coefficients: tuple[float, ...] = (1.0,) * len(op.inputs)
+        if op.inputs and self.tangent[op.inputs[0]]:
+            flags |= TANGENT_IN
+        if op.out >= 0:
+            one = self.family.fields[op.out]
+            flags |= TANGENT_OUT if self.tangent[op.out] else 0
+            if isinstance(one.op, ops.Conv) and one.op.trainable and self.tangent[op.out]:
+                flags |= ADD_S
+            if one.kind == "relu":
+                u, v = (self.maps.index(number) for number in one.variances)
+                flags |= NONNEGATIVE if op.inputs and self.nonnegative[op.inputs[0]] else 0
+            if one.kind == "sum":
+                coefficients = one.coefficients
+        elif op.kind == HEAD:
+            u, term = divmod(op.head, 10**6)
+            coefficients = (self.family.heads[self.heads[u]].terms[term][1],)
+        elif op.kind == VARIANCE:
+            u = self.maps.index(op.inputs[0])
+        out = (int(is_global[op.out]), slots[op.out]) if op.out >= 0 else (0, 0)
+        self._int(op.kind, flags, *out, len(op.inputs))
+        for number in op.inputs:
+            self._int(int(is_global[number]), slots[number])
+        self._int(*(int(self.tangent[number]) for number in op.inputs), u, v)
+        self._real(coefficients)
+
+    def _table(self, op: _Instruction, axis: int, group: dict[int, Indices], is_global: dict[int, bool]) -> None:
+        def local(number: int, indices: Indices) -> Indices:
+            # Indices of a field's pairs -> indices in its storage for this group.
+            if is_global[number] or number not in group:
+                return indices
+            return np.searchsorted(group[number], indices).astype(np.int32)
+
+        def columns(number: int) -> int:
+            stored_whole = is_global[number] or number not in group
+            return len(self.pairs[number][axis]) if stored_whole else len(group[number])
+
+        strides = [columns(number) for number in op.inputs]
+        if op.out < 0:
+            mine = group[op.inputs[0]]
+            pairs = self.pairs[op.inputs[0]][axis][mine]
+            weights = np.zeros(0)
+            if op.kind == HEAD:
+                head = self.family.heads[self.heads[op.head // 10**6]]
+                weights = (head.rows, head.columns)[axis][pairs[:, 0], pairs[:, 1]]
+                keep = weights != 0
+            else:
+                keep = pairs[:, 0] == pairs[:, 1]
+            self._int(int(keep.sum()), 0, *strides)
+            self._ints(local(op.inputs[0], mine[keep]))
+            if op.kind == HEAD:
+                self._real(weights[keep])
+            else:
+                self._ints(pairs[keep, 0])
+            return
+        mine = group[op.out]
+        self._int(len(mine), columns(op.out), *strides)
+        self._ints(local(op.out, mine))
+        pairs = self.pairs[op.out][axis][mine]
+        if op.kind in (INPUT, RELU):
+            self._ints(pairs[:, 0])
+            self._ints(pairs[:, 1])
+        if op.kind in (RELU, SUM):
+            for place, number in enumerate(op.inputs):
+                runs = self._runs(op.out, axis, place)
+                self._ints(local(number, np.array([runs[m][0] for m in mine], dtype=np.int32)))
+        if op.kind == LINEAR:
+            read = op.inputs[0]
+            runs = [local(read, self._runs(op.out, axis)[m]) for m in mine]
+            self._linear(self.family.fields[op.out], axis, pairs, runs)
+
+    def _linear(self, one: Field, axis: int, pairs: Indices, runs: list[Indices]) -> None:
+        lengths = np.array([len(run) for run in runs], dtype=np.int32)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        used = np.unique(np.concatenate(runs)).astype(np.int32) if runs else np.zeros(0, dtype=np.int32)
+        if axis == 0:
+            width, chain = int(lengths.max(initial=0)), np.concatenate(runs) if runs else used
+        else:
+            # Runs of equal length, the short ones filled up with the column of zeros behind the used ones.
+            width = int(lengths.max(initial=0))
+            padded = np.full((len(runs), width), len(used), dtype=np.int32)
+            for place, run in enumerate(runs):
+                padded[place, : len(run)] = np.searchsorted(used, run)
+            chain = padded.reshape(-1)
+        self._int(len(used), width)
+        self._ints(used)
+        self._ints(starts)
+        self._int(len(chain))
+        self._ints(chain)
+        if isinstance(one.op, ops.Conv):
+            self._real(np.full(len(runs), 1 / one.op.kernel))
+        else:
+            self._real(1 / lengths)
+
+    def _int(self, *values: int) -> None:
+        self.integers.append(np.array(values, dtype=np.int64))
+
+    def _ints(self, values: NDArray[np.integer]) -> None:
+        self.integers.append(np.asarray(values, dtype=np.int64))
+
+    def _real(self, values: Sequence[float] | NDArray[np.float64]) -> None:
+        self.reals.append(np.asarray(values, dtype=np.float64))
+
+
+def _ordered(mask: Mask) -> Indices:
+    # Needed pairs in the order of their offset, then of their position: neighbours of one plane are neighbours here.
+    left, right = np.nonzero(mask)
+    order = np.lexsort((left, right - left))
+    return np.stack([left, right], axis=1)[order].astype(np.int32)
+
+
+def _components(n: int, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    # Connected components: every node gets the least label that reaches it, labels being followed to their roots.
+    label = np.arange(n)
+    while True:
+        least = label.copy()
+        np.minimum.at(least, edges[:, 0], label[edges[:, 1]])
+        np.minimum.at(least, edges[:, 1], label[edges[:, 0]])
+        least = np.minimum(least, least[least])
+        if np.array_equal(least, label):
+            return label
+        label = least
