@@ -24,7 +24,7 @@ Indices = NDArray[np.int32]
 BLOCK_ENTRIES = 64  # of one field in one block (times a cache line): S and T of two fields stay in a 32 KiB L1
 MOST_HEADS = 64  # of one program; the engine keeps their sums on its stack
 
-INPUT, LINEAR, RELU, SUM, HEAD, VARIANCE = range(6)
+INPUT, LINEAR, RELU, SUM, HEAD, VARIANCE, LAYER = range(7)
 TANGENT_IN, TANGENT_OUT, ADD_S, NONNEGATIVE = 1, 2, 4, 8
 
 
@@ -46,6 +46,7 @@ class _Instruction:
     out: int = -1  # field
     inputs: tuple[int, ...] = ()  # fields
     head: int = 0
+    relu: int = -1  # of a layer: the field between input and output, which is never stored
 
 
 def needs(family: Fields, heads: Sequence[int], variances: bool) -> dict[int, tuple[Mask, Mask]]:
@@ -151,6 +152,7 @@ class _Planner:
             number: tuple(_ordered(mask) for mask in self.needs[number]) for number in live
         }  # per axis, shape (n, 2)
         self.level = self._levels(live)
+        self.layers = self._layers(live)
         self.instructions = self._instructions(live)
         self.last_read = self._last_reads()
         self.runs: dict[tuple[int, int, int], list[Indices]] = {}
@@ -167,13 +169,36 @@ class _Planner:
             level[number] = least + (least % 2 != odd)
         return level
 
+    def _layers(self, live: list[int]) -> dict[int, int]:
+        """Return, for every conv that is the only reader of the relu before it, that relu: they are one instruction."""
+        readers: dict[int, list[int]] = {}
+        for number in live:
+            for read in self.family.fields[number].inputs:
+                readers.setdefault(read, []).append(number)
+        elsewhere = {read for index in self.heads for read, _ in self.family.heads[index].terms}
+        if self.own:
+            elsewhere.update(self.maps)
+        return {
+            users[0]: relu
+            for relu, users in readers.items()
+            if self.family.fields[relu].kind == "relu"
+            and self.family.fields[relu].inputs
+            and len(users) == 1
+            and self.family.fields[users[0]].kind == "conv"
+            and relu not in elsewhere
+        }
+
     def _instructions(self, live: list[int]) -> dict[int, list[_Instruction]]:
         by_level: dict[int, list[_Instruction]] = {}
         kinds = {"input": INPUT, "conv": LINEAR, "pool": LINEAR, "relu": RELU, "sum": SUM}
         for number in live:
             one = self.family.fields[number]
             run = by_level.setdefault(self.level[number], [])
-            run.append(_Instruction(kinds[one.kind], number, one.inputs))
+            if number in self.layers:
+                relu = self.layers[number]
+                run.append(_Instruction(LAYER, number, self.family.fields[relu].inputs, relu=relu))
+            elif number not in self.layers.values():
+                run.append(_Instruction(kinds[one.kind], number, one.inputs))
             if self.own and number in self.maps:
                 run.append(_Instruction(VARIANCE, inputs=(number,)))
             for place, index in enumerate(self.heads):
@@ -187,7 +212,7 @@ class _Planner:
         last: dict[int, tuple[int, int]] = {}
         for level, run in self.instructions.items():
             for at, op in enumerate(run):
-                for number in (*op.inputs, *([op.out] if op.out >= 0 else [])):
+                for number in (*op.inputs, *(i for i in (op.relu, op.out) if i >= 0)):
                     last[number] = max(last.get(number, (-1, -1)), (level, at))
         return last
 
@@ -203,9 +228,8 @@ class _Planner:
         self._int(len(self.heads), len(slot_sizes), len(global_sizes))
         for rows, columns in (*slot_sizes, *global_sizes):
             self._int(rows, columns)
-        # A row of the widest input that a linear instruction reads, and the column of zeros behind it.
-        widest = 1 + max((len(self.pairs[i][1]) for i in self.needs), default=0)
-        self._int(widest, len(self.instructions))
+        buffer = self._buffer(groups)
+        self._int(buffer, len(self.instructions))
         for level, run in self.instructions.items():
             rows_of, columns_of = groups[level]
             self._int(len(run), len(rows_of), len(columns_of))
@@ -217,7 +241,7 @@ class _Planner:
                         self._table(op, axis, group, is_global)
         layers = [number for number in self.needs if self.family.fields[number].kind == "relu"]
         entries = sum(len(self.pairs[number][0]) * len(self.pairs[number][1]) for number in layers)
-        scratch = 2 * sum(a * b for a, b in (*slot_sizes, *global_sizes)) + widest
+        scratch = 2 * sum(a * b for a, b in (*slot_sizes, *global_sizes)) + buffer
         return Plan(
             np.concatenate(self.integers).astype(np.int32),
             np.concatenate(self.reals) if self.reals else np.zeros(0),
@@ -227,9 +251,22 @@ class _Planner:
             scratch,
         )
 
+    def _buffer(self, groups: dict[int, tuple[list[dict[int, Indices]], ...]]) -> int:
+        """Return the entries of the buffer that instructions use within themselves."""
+        # A row of the widest input that a linear instruction reads, and a column of zeros behind it.
+        most = 1 + max((len(self.pairs[i][1]) for i in self.needs), default=0)
+        for level, run in self.instructions.items():
+            for op in run:
+                if op.kind == LAYER:
+                    rows, columns = (max(len(g[op.relu]) for g in groups[level][axis]) for axis in (0, 1))
+                    sums = max(len(g[op.out]) for g in groups[level][1])
+                    # S and T of one relu row with a column of zeros, and of all sums along columns with a column to spare.
+                    most = max(most, 2 * (columns + 1) + 2 * rows * (sums + 1))
+        return most
+
     def _groups(self, level: int, axis: int) -> list[dict[int, Indices]]:
         """Return the groups of one axis of a level: for every field of it, the indices of its pairs in the group."""
-        mine = [op.out for op in self.instructions[level] if op.out >= 0]
+        mine = [number for op in self.instructions[level] for number in (op.relu, op.out) if number >= 0]
         start, total = {}, 0
         for number in mine:
             start[number] = total
@@ -307,8 +344,17 @@ class _Planner:
         slots: dict[int, int] = {}
         sizes: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
         free: dict[bool, list[int]] = {False: [], True: []}
+
+        def free_read(op: _Instruction, level: int, at: int) -> None:
+            # A global slot is freed between levels only: within one, later blocks still read it.
+            for number in {*op.inputs, *([op.out] if op.out in slots else [])}:
+                if self.last_read[number] == (level, at) and not is_global[number]:
+                    free[False].append(slots[number])
+
         for level, run in self.instructions.items():
             for at, op in enumerate(run):
+                if op.kind == LAYER:  # its output may take its input's place
+                    free_read(op, level, at)
                 if op.out >= 0:
                     kind = is_global[op.out]
                     if kind:
@@ -322,10 +368,8 @@ class _Planner:
                     held = sizes[kind][slot]
                     if held[0] * held[1] < size[0] * size[1]:
                         sizes[kind][slot] = size
-                for number in {*op.inputs, *([op.out] if op.out >= 0 else [])}:
-                    # A global slot is freed between levels only: within one, later blocks still read it.
-                    if self.last_read[number] == (level, at) and not is_global[number]:
-                        free[False].append(slots[number])
+                if op.kind != LAYER:
+                    free_read(op, level, at)
             for number, (last, _) in self.last_read.items():
                 if last == level and is_global[number]:
                     free[True].append(slots[number])
@@ -341,8 +385,9 @@ class _Planner:
             flags |= TANGENT_OUT if self.tangent[op.out] else 0
             if isinstance(one.op, ops.Conv) and one.op.trainable and self.tangent[op.out]:
                 flags |= ADD_S
-            if one.kind == "relu":
-                u, v = (self.maps.index(number) for number in one.variances)
+            if op.kind in (RELU, LAYER):
+                relu = self.family.fields[op.out if op.kind == RELU else op.relu]
+                u, v = (self.maps.index(number) for number in relu.variances)
                 flags |= NONNEGATIVE if op.inputs and self.nonnegative[op.inputs[0]] else 0
             if one.kind == "sum":
                 coefficients = one.coefficients
@@ -387,8 +432,16 @@ class _Planner:
             else:
                 self._ints(pairs[keep, 0])
             return
+        if op.kind == LAYER:
+            # First the relu's entries in the group, which the layer takes in its input's storage, then the conv's.
+            relu = group[op.relu]
+            self._int(len(relu), 0, *strides)
+            for side in (0, 1):
+                self._ints(self.pairs[op.relu][axis][relu, side])
+            runs = self._runs(op.relu, axis)
+            self._ints(local(op.inputs[0], np.array([runs[m][0] for m in relu], dtype=np.int32)))
         mine = group[op.out]
-        self._int(len(mine), columns(op.out), *strides)
+        self._int(len(mine), columns(op.out), *([] if op.kind == LAYER else strides))
         self._ints(local(op.out, mine))
         pairs = self.pairs[op.out][axis][mine]
         if op.kind in (INPUT, RELU):
@@ -402,6 +455,11 @@ class _Planner:
             read = op.inputs[0]
             runs = [local(read, self._runs(op.out, axis)[m]) for m in mine]
             self._linear(self.family.fields[op.out], axis, pairs, runs)
+        if op.kind == LAYER:
+            every = self._runs(op.out, axis)
+            runs = [np.searchsorted(group[op.relu], every[m]).astype(np.int32) for m in mine]
+            self._linear(self.family.fields[op.out], axis, pairs, runs)
+            self._segments(axis, pairs, self.pairs[op.relu][axis][group[op.relu]], runs)
 
     def _linear(self, one: Field, axis: int, pairs: Indices, runs: list[Indices]) -> None:
         lengths = np.array([len(run) for run in runs], dtype=np.int32)
@@ -425,6 +483,23 @@ class _Planner:
             self._real(np.full(len(runs), 1 / one.op.kernel))
         else:
             self._real(1 / lengths)
+
+    def _segments(self, axis: int, pairs: Indices, relu_pairs: Indices, runs: list[Indices]) -> None:
+        """Write where runs of neighbouring columns begin, if a layer's window sums can slide along them."""
+        starts: list[int] = []
+        if axis == 1 and np.array_equal(pairs, relu_pairs):
+            steps = np.diff(pairs, axis=0)
+            breaks = np.nonzero((steps != 1).any(axis=1))[0] + 1 if len(pairs) else np.zeros(0, dtype=np.int64)
+            starts = [0, *(int(place) for place in breaks), len(pairs)]
+            for first, last in zip(starts, starts[1:], strict=False):
+                for m in range(first, last):
+                    if not np.array_equal(runs[m], np.arange(max(first, m - 1), min(last, m + 2))):
+                        starts = []
+                        break
+                if not starts:
+                    break
+        self._int(max(0, len(starts) - 1))
+        self._ints(np.array(starts, dtype=np.int64))
 
     def _int(self, *values: int) -> None:
         self.integers.append(np.array(values, dtype=np.int64))

@@ -51,12 +51,24 @@ struct ArcCosine<double> {
                                    -6.1902458285391456373e-6, 1.3610560601037596024e-6, -1.4236603066196460829e-7};
 };
 
-template <class Vec, class Real, int degree>
-NAS_CNTK_INLINE Vec polynomial(const Real (&c)[degree], Vec x) {
-    Vec sum = Vec::all(c[degree - 1]);
+template <class Vec, class Real, int count>
+NAS_CNTK_INLINE Vec polynomial(const Real (&c)[count], Vec x) {
+    // Estrin's scheme: neighbours are joined in pairs, so that the chain of dependent operations is log2(n) long.
+    // Horner's n-long chain, at four cycles a link, leaves the multipliers idle half of the time.
+    Vec term[(count + 1) / 2];
+    const Vec last = Vec::all(c[count - 1]);
 #pragma GCC unroll 32
-    for (int i = degree - 2; i >= 0; --i) sum = fma(sum, x, Vec::all(c[i]));
-    return sum;
+    for (int i = 0; i < count / 2; ++i) term[i] = fma(Vec::all(c[2 * i + 1]), x, Vec::all(c[2 * i]));
+    if (count % 2) term[count / 2] = last;
+    Vec power = x * x;
+#pragma GCC unroll 8
+    for (int n = (count + 1) / 2; n > 1; n = (n + 1) / 2) {
+#pragma GCC unroll 32
+        for (int i = 0; i < n / 2; ++i) term[i] = fma(term[2 * i + 1], power, term[2 * i]);
+        if (n % 2) term[n / 2] = term[n - 1];
+        if (n > 2) power = power * power;
+    }
+    return term[0];
 }
 
 // k0 and k1 of correlations l; where `nonnegative`, every l is known to be >= 0 (after the first relu of a chain).

@@ -142,6 +142,20 @@ class Loaded {
 
     void read_axis(const Instruction& op, Axis& table) {
         table = Axis{};
+        if (op.kind == layer_kind) {
+            table.n_relu = next();
+            next();
+            table.in_stride = take(op.n_in);
+            table.left = take(table.n_relu);
+            table.right = take(table.n_relu);
+            table.in = take(table.n_relu);
+            table.n = next();
+            table.out_stride = next();
+            read_linear(table);
+            table.n_segments = next();
+            table.segments = take(table.n_segments ? table.n_segments + 1 : 0);
+            return;
+        }
         table.n = next();
         table.out_stride = next();
         table.in_stride = take(op.n_in);
@@ -151,15 +165,7 @@ class Loaded {
                 table.left = take(table.n);
                 table.right = take(table.n);
                 break;
-            case linear_kind:
-                table.out = take(table.n);
-                table.n_used = next();
-                table.width = next();
-                table.used = take(table.n_used);
-                table.start = take(table.n + 1);
-                table.list = take(next());
-                table.weight = take_reals(table.n);
-                break;
+            case linear_kind: read_linear(table); break;
             case relu_kind:
                 table.out = take(table.n);
                 table.left = take(table.n);
@@ -180,6 +186,16 @@ class Loaded {
                 break;
             default: throw std::logic_error("an unknown instruction");
         }
+    }
+
+    void read_linear(Axis& table) {
+        table.out = take(table.n);
+        table.n_used = next();
+        table.width = next();
+        table.used = take(table.n_used);
+        table.start = take(table.n + 1);
+        table.list = take(next());
+        table.weight = take_reals(table.n);
     }
 
     std::vector<int32_t> integers_;
@@ -243,6 +259,14 @@ NB_MODULE(_native, m) {
         return names;
     });
     m.def("instruction_set", [] { return std::string(chosen().name); });
+    // Runs `rounds` of the burn test and returns how many floats it multiplied and added.
+    m.def("burn", [](int64_t rounds) {
+        const InstructionSet& set = chosen();
+        nb::gil_scoped_release release;
+        volatile float keep = set.burn(rounds);
+        (void)keep;
+        return double(rounds) * 12 * set.vector_floats;
+    });
     m.def("variances", &variances<float>);
     m.def("variances", &variances<double>);
     m.def("tile", &tile<float>);

@@ -14,7 +14,7 @@ namespace nas_cntk {
 
 constexpr int cache_line = 64;  // bytes: one vector of lanes, 16 floats or 8 doubles
 
-enum Kind : int32_t { input_kind, linear_kind, relu_kind, sum_kind, head_kind, variance_kind };
+enum Kind : int32_t { input_kind, linear_kind, relu_kind, sum_kind, head_kind, variance_kind, layer_kind };
 
 enum Flag : int32_t {
     tangent_in = 1,   // the (first) input has a tangent
@@ -39,6 +39,11 @@ struct Axis {
     int32_t width;         // greatest length of a run in `list`
     int32_t out_stride;    // column axis: columns of the output's storage
     const int32_t* in_stride;  // column axis: columns of each input's storage
+    // A layer: a conv and the relu before it, which nobody else reads. `in`, `left`, `right` then describe the relu's
+    // n_relu entries, the rest the conv's n; `list` indexes the relu's entries of the group.
+    int32_t n_relu;
+    int32_t n_segments;       // column axis: > 0 if the conv's columns are the relu's and windows are neighbours m - 1, m, m + 1
+    const int32_t* segments;  // n_segments + 1: where runs of neighbouring columns begin
 };
 
 struct Storage {
@@ -98,6 +103,9 @@ struct Kernels {
 
 struct InstructionSet {
     const char* name;
+    int32_t vector_floats;
+    // Runs 12 x `rounds` independent fused multiply-adds of native float vectors, in registers only: the machine's bound.
+    float (*burn)(int64_t rounds);
     Kernels<float> single;
     Kernels<double> real;
 };

@@ -48,7 +48,7 @@ struct Vec {
     static constexpr int width = vector_bytes / sizeof(R);
     V v;
 
-    NAS_CNTK_INLINE Vec all(R x) { return {V{} + x}; }
+    NAS_CNTK_INLINE Vec all(R x);
     NAS_CNTK_INLINE Vec load(const R* p) { return {*reinterpret_cast<const V*>(p)}; }
     inline __attribute__((always_inline)) void store(R* p) const { *reinterpret_cast<V*>(p) = v; }
 };
@@ -79,6 +79,23 @@ NAS_CNTK_INLINE Vec<R> with_sign(Vec<R> a, Vec<R> s) {
     using M = typename Vec<R>::M;
     return {(V)((M)a.v | ((M)s.v & (M{} + Native<R>::sign)))};
 }
+
+// GCC builds a vector from a loop over its lanes by one insertion a lane; this it knows as one broadcast.
+#if defined(__AVX512F__)
+NAS_CNTK_INLINE Native<float>::type broadcast(float x) { return _mm512_set1_ps(x); }
+NAS_CNTK_INLINE Native<double>::type broadcast(double x) { return _mm512_set1_pd(x); }
+#elif defined(__AVX2__)
+NAS_CNTK_INLINE Native<float>::type broadcast(float x) { return _mm256_set1_ps(x); }
+NAS_CNTK_INLINE Native<double>::type broadcast(double x) { return _mm256_set1_pd(x); }
+#elif defined(__SSE2__)
+NAS_CNTK_INLINE Native<float>::type broadcast(float x) { return _mm_set1_ps(x); }
+NAS_CNTK_INLINE Native<double>::type broadcast(double x) { return _mm_set1_pd(x); }
+#else
+NAS_CNTK_INLINE Native<float>::type broadcast(float x) { return Native<float>::type{x, x, x, x}; }
+NAS_CNTK_INLINE Native<double>::type broadcast(double x) { return Native<double>::type{x, x}; }
+#endif
+template <class R>
+inline __attribute__((always_inline)) Vec<R> Vec<R>::all(R x) { return {broadcast(x)}; }
 
 #if defined(__AVX512F__)
 NAS_CNTK_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
@@ -116,6 +133,49 @@ NAS_CNTK_INLINE Vec<double> root(Vec<double> a) {
     return a;
 }
 #endif
+
+// Several native vectors that are always computed on together: independent chains of operations, one beside the other,
+// keep a processor's pipelines full whose scheduler does not look far enough ahead to find them itself.
+template <class R, int count>
+struct Bundle {
+    using Real = R;
+    static constexpr int vectors = count;
+    Vec<R> of[count];
+
+    NAS_CNTK_INLINE Bundle all(R x) {
+        Bundle b;
+        for (int i = 0; i < count; ++i) b.of[i] = Vec<R>::all(x);
+        return b;
+    }
+    NAS_CNTK_INLINE Bundle load(const R* p) {
+        Bundle b;
+        for (int i = 0; i < count; ++i) b.of[i] = Vec<R>::load(p + i * Vec<R>::width);
+        return b;
+    }
+    inline __attribute__((always_inline)) void store(R* p) const {
+        for (int i = 0; i < count; ++i) of[i].store(p + i * Vec<R>::width);
+    }
+};
+
+#define NAS_CNTK_EACH(signature, expression)                    \
+    template <class R, int count>                               \
+    NAS_CNTK_INLINE Bundle<R, count> signature {                \
+        Bundle<R, count> b;                                     \
+        for (int i = 0; i < count; ++i) b.of[i] = (expression); \
+        return b;                                               \
+    }
+#define NAS_CNTK_B Bundle<R, count>
+NAS_CNTK_EACH(operator+(NAS_CNTK_B x, NAS_CNTK_B y), x.of[i] + y.of[i])
+NAS_CNTK_EACH(operator-(NAS_CNTK_B x, NAS_CNTK_B y), x.of[i] - y.of[i])
+NAS_CNTK_EACH(operator*(NAS_CNTK_B x, NAS_CNTK_B y), x.of[i] * y.of[i])
+NAS_CNTK_EACH(fma(NAS_CNTK_B x, NAS_CNTK_B y, NAS_CNTK_B z), fma(x.of[i], y.of[i], z.of[i]))
+NAS_CNTK_EACH(root(NAS_CNTK_B x), root(x.of[i]))
+NAS_CNTK_EACH(magnitude(NAS_CNTK_B x), magnitude(x.of[i]))
+NAS_CNTK_EACH(with_sign(NAS_CNTK_B x, NAS_CNTK_B s), with_sign(x.of[i], s.of[i]))
+NAS_CNTK_EACH(above(NAS_CNTK_B x, NAS_CNTK_B y, NAS_CNTK_B p, NAS_CNTK_B q), above(x.of[i], y.of[i], p.of[i], q.of[i]))
+NAS_CNTK_EACH(greater(NAS_CNTK_B x, NAS_CNTK_B y), greater(x.of[i], y.of[i]))
+#undef NAS_CNTK_B
+#undef NAS_CNTK_EACH
 
 }  // namespace
 }  // namespace nas_cntk

@@ -1,0 +1,66 @@
+# make search    install everything into .venv, then a real search on the bundled digits
+# make test      the tests
+# make check     the whole gate: format, lint, types, docs/cli.md up to date, tests
+# make bench     the benchmarks, correctness first
+# make clean     remove .venv and what was built (never runs/)
+#
+# PYTHON=python3.13 chooses the interpreter; SEARCH_ARGS and PYTEST_ARGS are passed on.
+
+PYTHON ?= python3
+SEARCH_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+SOURCES := $(shell find nas_cntk search_spaces -type f -not -path '*/__pycache__/*' -not -name '*.so' 2>/dev/null) CMakeLists.txt README.md LICENSE
+
+# The pins hold for everything pip installs, inside build isolation too. (Relative, so that a path with spaces works.)
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DELETE_ON_ERROR:
+.PHONY: install search test check bench clean
+
+install: .venv/.package
+
+search: install
+	$(BIN)/nas-cntk search $(SEARCH_ARGS)
+
+test: install
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python docs/make_cli.py --check
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: install
+	$(BIN)/python benchmarks
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis nas_cntk/kernels/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What we depend on, with what builds and checks the package. The package itself comes after, so that a
+# changed source file does not ask pip to look at forty dependencies again.
+.venv/.dependencies: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: nas-cntk needs Python 3.11 or newer, $(PYTHON) is %d.%d; name another one with: make PYTHON=python3.13" % v[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the dependencies into .venv (once; minutes) ..."
+	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; o = p["optional-dependencies"]; print(*p["dependencies"], *o["train"], *o["dev"], sep="\n")' > .venv/requirements.txt
+	@command -v cmake > /dev/null || echo cmake >> .venv/requirements.txt
+	@$(BIN)/python -m pip install --quiet -r .venv/requirements.txt
+	@touch $@
+
+# Not editable: the compiled core is installed beside the Python files, and what is tested is what ships.
+# Without isolation, so that build/ keeps its object files from one call to the next. The core is copied into the
+# source tree too: Python started here finds this folder's nas_cntk before the installed one.
+.venv/.package: .venv/.dependencies $(SOURCES)
+	@for c in "$$CXX" c++ g++ clang++; do command -v "$$c" > /dev/null && exit 0; done; \
+		echo "error: nas-cntk needs a C++20 compiler to build its core and found none; install g++ or clang++, or set CXX" >&2; exit 1
+	@echo "building nas-cntk and installing it into .venv ..."
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	@cp .venv/lib/python3*/site-packages/nas_cntk/kernels/_native*.so nas_cntk/kernels/
+	@touch $@

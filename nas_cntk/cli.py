@@ -1,0 +1,428 @@
+"""The command line: parse, call, print. Imports what a command needs inside it, so that --help is instant."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas_cntk.errors import NasCntkError, StudyError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nas_cntk.report.board import Board
+    from nas_cntk.search.session import Ended
+
+_SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
+
+app = typer.Typer(
+    name="nas-cntk",
+    help="Search neural architectures with exact convolutional neural tangent kernels.",
+    epilog="Begin with: nas-cntk search",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    **_SETTINGS,
+)
+studies_app = typer.Typer(help="List, rename or delete studies.", **_SETTINGS)
+app.add_typer(studies_app, name="studies")
+
+Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
+StudyName = Annotated[str | None, typer.Option("--study", help="Study; the newest if not given.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Data = Annotated[str, typer.Option(help="Data: digits, cifar10:PATH, npz:PATH, idx:DIR or folder:DIR.")]
+ImageSize = Annotated[int | None, typer.Option(min=1, help="Average images down to N x N pixels.")]
+Subset = Annotated[int, typer.Option(min=1, help="Images that kernels are fitted on.")]
+Holdout = Annotated[int, typer.Option(min=1, help="Images that they are tested on.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split and of the sampler.")]
+ScoreNames = Annotated[
+    str,
+    typer.Option("--score", help="Scores, comma-separated; the first ranks, two or more make a Pareto front."),
+]
+Ridge = Annotated[str, typer.Option(help='Ridge, relative to the mean diagonal; or "loo": by leave-one-out.')]
+Dtype = Annotated[str, typer.Option(help="Arithmetic of the kernels: float32 or float64.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 to its path if it is not there.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images of a folder that cannot be read.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Total of trials to reach; 30 at first.")]
+Timeout = Annotated[float | None, typer.Option(min=1e-6, help="End the whole run after this many seconds.")]
+MaxTrialSeconds = Annotated[
+    float | None, typer.Option(min=1e-6, help="Skip proposals predicted to take longer; 300 at first.")
+]
+Backend = Annotated[str | None, typer.Option(help="Kernel backend: auto, cpu or reference; auto at first.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(help="tpe, random, evolution (one score) or nsga2; at first tpe, nsga2 for several scores."),
+]
+SamplerSetting = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="A setting of the sampler; may be repeated.")
+]
+DEFAULT_DB = "runs/nas.db"
+
+
+@app.command(epilog="Example: nas-cntk search --data cifar10:cifar-10-batches-py --image-size 8 --space stages")
+def search(
+    data: Data = "digits",
+    image_size: ImageSize = None,
+    space: Annotated[str, typer.Option(help="Search space: plain, resnet, stages, or FILE.py.")] = "plain",
+    trials: Trials = None,
+    subset: Subset = 2000,
+    holdout: Holdout = 2000,
+    score: ScoreNames = "holdout_accuracy",
+    seed: Seed = 0,
+    sampler: Sampler = None,
+    sampler_setting: SamplerSetting = None,
+    study: Annotated[str | None, typer.Option(help="Name; an existing study of equal identity goes on.")] = None,
+    db: Db = DEFAULT_DB,
+    backend: Backend = None,
+    timeout: Timeout = None,
+    max_trial_seconds: MaxTrialSeconds = None,
+    ridge: Ridge = "0",
+    dtype: Dtype = "float32",
+    download: Download = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Search for architectures.
+
+    Without options it searches the plain space on the digits that scikit-learn brings.
+    The study is kept in the database: Ctrl-C, or a kill, loses nothing but the trial in progress.
+    """
+    from nas_cntk.report.live import LiveView
+    from nas_cntk.scoring import parse_scores
+    from nas_cntk.search import session
+    from nas_cntk.search.settings import Problem, parse_ridge
+
+    names = tuple(kind.name for kind in parse_scores(score))
+    problem = Problem(
+        data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
+    )
+    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
+    console = _console()
+    with LiveView(console, db) as view:
+        ended = session.search(db, study, problem, options, view)
+    _end(console, ended, db)
+
+
+@app.command(epilog="Example: nas-cntk resume --trials 60")
+def resume(
+    study: StudyName = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Another total of trials to reach.")] = None,
+    timeout: Timeout = None,
+    max_trial_seconds: MaxTrialSeconds = None,
+    backend: Backend = None,
+    sampler: Sampler = None,
+    sampler_setting: SamplerSetting = None,
+    data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Go on with a study.
+
+    It goes on to the total that is stored with it, or to the one given. Limits, backend and sampler may change; the
+    change is recorded.
+    """
+    from nas_cntk.report.live import LiveView
+    from nas_cntk.search import session
+
+    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
+    console = _console()
+    with LiveView(console, db) as view:
+        ended = session.resume(db, study, options, view, data=data)
+    _end(console, ended, db)
+
+
+@app.command(epilog="Example: nas-cntk leaderboard --top 10 --distinct")
+def leaderboard(
+    study: StudyName = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Show the first N rows.")] = None,
+    distinct: Annotated[bool, typer.Option("--distinct", help="One row an architecture.")] = False,
+    pareto: Annotated[bool, typer.Option("--pareto", help="Only the Pareto front of the study's scores.")] = False,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> None:
+    """Show a study's trials, best first.
+
+    Trials on the full subset come first; pruned ones, with the reason, last.
+    """
+    from nas_cntk.report.board import load_board
+
+    board = load_board(db, study)
+    rows = _rows(board, top=top, distinct=distinct, pareto=pareto)
+    if as_json:
+        _print_json([row.to_dict() for row in rows])
+        return
+    console = _console()
+    _print_board(console, board, rows, db)
+
+
+@app.command(epilog="Example: nas-cntk show 12")
+def show(
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of a finished trial.")],
+    study: StudyName = None,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> None:
+    """Show a trial and its architecture.
+
+    What it scored, what it cost, and every node with its output shape.
+    """
+    from nas_cntk.report import tables, text
+    from nas_cntk.report.board import load_board
+
+    board = load_board(db, study)
+    row = board.row(trial)
+    architecture = board.architecture(row.key)
+    if as_json:
+        document = row.to_dict()
+        document["study"] = board.study.name
+        document["architecture"] = None if architecture is None else json.loads(architecture.to_json())
+        _print_json(document)
+        return
+    console = _console()
+    console.print(tables.trial(row, architecture, board.image_shape, console.width))
+    _next(console, text.command("leaderboard", db=db, study=board.study.name))
+
+
+@app.command(epilog="Example: nas-cntk score ARCH.json --data digits --subset 500 --holdout 500")
+def score(
+    architecture: Annotated[str, typer.Argument(metavar="ARCH.json", help="Architecture, as JSON.")],
+    data: Data = "digits",
+    image_size: ImageSize = None,
+    subset: Subset = 2000,
+    holdout: Holdout = 2000,
+    seed: Seed = 0,
+    score: ScoreNames = "holdout_accuracy",
+    ridge: Ridge = "0",
+    backend: Backend = None,
+    dtype: Dtype = "float32",
+    download: Download = False,
+    skip_bad: SkipBad = False,
+    as_json: Json = False,
+) -> None:
+    """Score one architecture.
+
+    It is scored as a search would; nothing is recorded.
+    """
+    from nas_cntk.report import text
+    from nas_cntk.scoring import parse_scores
+    from nas_cntk.search.settings import Problem, parse_ridge
+    from nas_cntk.search.single import read_architecture, score_file
+
+    names = tuple(kind.name for kind in parse_scores(score))
+    problem = Problem(data, image_size, "", subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad)
+    arch = read_architecture(architecture)
+    console = _console(stderr=as_json)
+    result = score_file(arch, problem, backend or "auto", lambda line: console.print(line, markup=False))
+    if as_json:
+        _print_json({**result.scores.to_dict(), "params": result.params, "flops": result.flops})
+        return
+    for name, value in result.scores.values.items():
+        error = result.scores.standard_error
+        shown = f" ± {100 * error:.2f}" if name == names[0] and error is not None else ""
+        console.print(f"{name:<28} {text.score(name, value)}{shown}", markup=False, highlight=False)
+    _next(console, text.command("search", "--data", data))
+
+
+@studies_app.command("list", epilog="Example: nas-cntk studies list")
+def studies_list(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
+    """List the studies of a database, the newest first."""
+    from dataclasses import asdict
+
+    from nas_cntk.records import studies
+    from nas_cntk.records.migrations import open_records
+    from nas_cntk.report import tables, text
+
+    records = open_records(db, write=False)
+    try:
+        rows = studies.list_studies(records)
+    finally:
+        records.close()
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+        return
+    console = _console()
+    if rows:
+        console.print(tables.studies(rows, console.width))
+        if any(row.running for row in rows):
+            console.print("* being searched now", markup=False)
+        _next(console, text.command("leaderboard", db=db, study=rows[0].name))
+    else:
+        console.print(f"no study in {db}", markup=False)
+        _next(console, text.command("search", db=db))
+
+
+@studies_app.command("rename", epilog="Example: nas-cntk studies rename digits-plain-1 baseline")
+def studies_rename(
+    name: Annotated[str, typer.Argument(help="Study.")],
+    to: Annotated[str, typer.Argument(help="Its new name.")],
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Rename a study."""
+    from nas_cntk.records import studies
+    from nas_cntk.report import text
+
+    records = _existing(db)
+    try:
+        studies.rename_study(records, name, to)
+    finally:
+        records.close()
+    console = _console()
+    console.print(f"renamed {name} to {to} in {db}", markup=False, highlight=False)
+    _next(console, text.command("leaderboard", db=db, study=to))
+
+
+@studies_app.command("delete", epilog="Example: nas-cntk studies delete digits-plain-1 --yes")
+def studies_delete(
+    name: Annotated[str, typer.Argument(help="Study.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Delete a study with all its trials and scores, for good."""
+    from nas_cntk.records import studies
+    from nas_cntk.report import text
+
+    records = _existing(db)
+    try:
+        study = studies.find_study(records, name)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise UsageError(f"deleting {name!r} cannot be undone: add --yes")
+            if not typer.confirm(f"Delete study {study.name} for good?"):
+                raise StudyError(f"study {name!r} was not deleted")
+        trials = studies.delete_study(records, name)
+    finally:
+        records.close()
+    console = _console()
+    console.print(f"deleted {name} ({trials} trials) from {db}", markup=False, highlight=False)
+    _next(console, text.command("clean", "--dry-run", db=db))
+
+
+@app.command(epilog="Example: nas-cntk clean --dry-run")
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Remove what is no longer needed.
+
+    That is what killed processes and deleted studies have left in a database.
+    Finished trials and scores are never touched.
+    """
+    from nas_cntk.records import cleaning
+    from nas_cntk.report import text
+
+    records = _existing(db)
+    try:
+        waste = cleaning.find_waste(records)
+        if waste and not dry_run:
+            cleaning.remove_waste(records, waste)
+    finally:
+        records.close()
+    console = _console()
+    verb = "would remove" if dry_run else "removed"
+    for line in waste.lines():
+        console.print(f"{verb} {line}", markup=False, highlight=False)
+    if not waste:
+        console.print(f"nothing to remove in {db}", markup=False, highlight=False)
+    _next(console, text.command("clean", db=db) if dry_run and waste else text.command("studies", "list", db=db))
+
+
+def main() -> None:
+    """Run the command line; the only place that turns errors into exit codes."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        # Typer itself exits with 2 on wrong usage, and with 130 on KeyboardInterrupt.
+        app(prog_name="nas-cntk")
+    except NasCntkError as error:
+        _fail(" ".join(str(error).split()), 2 if isinstance(error, UsageError) else 1)
+    except MemoryError:
+        _fail("out of memory; use a smaller --subset, --holdout or --image-size", 1)
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _options(
+    trials: int | None,
+    timeout: float | None,
+    max_trial_seconds: float | None,
+    backend: str | None,
+    sampler: str | None,
+    settings: list[str] | None,
+) -> Any:
+    from nas_cntk.search.samplers import parse_settings
+    from nas_cntk.search.settings import Options
+
+    return Options(trials, timeout, max_trial_seconds, backend, sampler, parse_settings(settings or []))
+
+
+def _existing(db: str) -> Any:
+    from nas_cntk.records.migrations import open_records
+
+    open_records(db, write=False).close()  # a missing database is an error, and not made
+    return open_records(db, write=True)
+
+
+def _rows(board: Board, *, top: int | None, distinct: bool, pareto: bool) -> list[Any]:
+    from nas_cntk.report import rows as report
+
+    rows = list(board.rows)
+    if pareto:
+        rows = report.pareto(rows, board.directions)
+    if distinct:
+        rows = report.distinct(rows)
+    return rows[:top]
+
+
+def _print_board(console: Console, board: Board, rows: list[Any], db: str) -> None:
+    from nas_cntk.report import tables, text
+
+    name, finished, target = board.study.name, len(board.rows), board.study.target
+    if rows:
+        found = {row.key: board.architecture(row.key) for row in rows}
+        architectures = {key: arch for key, arch in found.items() if key is not None and arch is not None}
+        console.print(tables.leaderboard(rows, board.directions, architectures, console.width))
+    if len(rows) < finished:
+        console.print(f"the first {len(rows)} of {finished} finished trials", markup=False)
+    console.print(f"study {name} in {db}: {finished} of {target} trials finished", markup=False)
+    if finished < target:
+        _next(console, text.command("resume", db=db, study=name))
+    elif rows:
+        _next(console, text.command("show", str(rows[0].trial), db=db, study=name))
+
+
+def _end(console: Console, ended: Ended, db: str) -> None:
+    from nas_cntk.report.board import load_board
+
+    board = load_board(db, ended.study)
+    _print_board(console, board, _rows(board, top=10, distinct=True, pareto=len(board.directions) > 1), db)
+    words = {
+        "complete": "complete; `nas-cntk resume --trials N` raises the total",
+        "timeout": "the time is up",
+        "interrupted": "interrupted; every finished trial is kept",
+    }
+    console.print(words[ended.how], markup=False)
+    if ended.how == "interrupted":
+        raise KeyboardInterrupt
+
+
+def _next(console: Console, command: str) -> None:
+    console.print(f"next: {command}", markup=False, soft_wrap=True)
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2, allow_nan=False))

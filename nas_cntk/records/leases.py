@@ -1,0 +1,218 @@
+"""Leases: which process works on which ordinal, and what is free again after a kill.
+
+A study of N trials has the ordinals 0..N-1. An ordinal is `open`, leased to a live process (`asking` for a proposal,
+then `scoring` it), or `done`. A process killed at any point leaves a lease whose owner is dead: the next claim opens
+it again, and the ordinal, not Optuna's number, seeds the sampler, so the same proposal returns.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from nas_cntk.errors import RecordsError
+from nas_cntk.records.database import Records
+from nas_cntk.records.tables import OPTUNA_TRIALS, TRIALS
+
+HEARTBEAT = 15.0  # seconds
+STALE = 120.0  # seconds without a heartbeat after which a process on another host is dead
+_WORKING = ("asking", "scoring")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """This process, as its leases name it."""
+
+    token: str
+    host: str
+    pid: int
+    started: str | None  # of the process, where the system tells: numbers of processes are used again
+
+    @staticmethod
+    def current() -> Owner:
+        """Return a new owner for this process."""
+        return Owner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), _start_of(os.getpid()))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An ordinal that this process may work on."""
+
+    study_id: int
+    ordinal: int
+    kills: int  # processes that died while scoring it
+    owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No ordinal is free: the study is complete, or other processes still work on its last ones."""
+
+    working: int
+
+
+def claim(records: Records, study_id: int, target: int, owner: Owner) -> Lease | Nothing:
+    """Lease the smallest free ordinal below `target` to `owner`."""
+    with records.transaction() as connection:
+        _reopen_dead(connection, study_id, owner)
+        rows = connection.execute(sa.select(TRIALS).where(TRIALS.c.study_id == study_id)).mappings().all()
+        phases = {row["ordinal"]: row["phase"] for row in rows}
+        ordinal = next((n for n in range(target) if phases.get(n, "open") == "open"), None)
+        if ordinal is None:
+            return Nothing(sum(phases[n] in _WORKING for n in range(target)))
+        values = {
+            "phase": "asking",
+            "owner": owner.token,
+            "host": owner.host,
+            "pid": owner.pid,
+            "started": owner.started,
+            "heartbeat": time.time(),
+        }
+        if ordinal in phases:
+            connection.execute(_row(study_id, ordinal).values(values))
+        else:
+            connection.execute(TRIALS.insert().values(study_id=study_id, ordinal=ordinal, kills=0, **values))
+        kills = next((row["kills"] for row in rows if row["ordinal"] == ordinal), 0)
+    return Lease(study_id, ordinal, kills, owner)
+
+
+def zombies(records: Records, study_id: int, owner: Owner | None) -> list[int]:
+    """Return the numbers of Optuna's RUNNING trials that no live process works on.
+
+    A live process that is asking may have made a trial which its lease does not name yet; while there is one, trials
+    that no lease names are left alone.
+    """
+    with records.transaction() as connection:
+        rows = connection.execute(sa.select(TRIALS).where(TRIALS.c.study_id == study_id)).mappings().all()
+        live = [row for row in rows if row["phase"] in _WORKING and _alive(row, owner)]
+        if any(row["phase"] == "asking" and (owner is None or row["owner"] != owner.token) for row in live):
+            return []
+        held = {row["number"] for row in live}
+        query = sa.select(OPTUNA_TRIALS.c.number).where(
+            OPTUNA_TRIALS.c.study_id == study_id, OPTUNA_TRIALS.c.state == "RUNNING"
+        )
+        return [number for number in connection.execute(query.order_by("number")).scalars() if number not in held]
+
+
+def begin_scoring(records: Records, lease: Lease, number: int) -> None:
+    """Note Optuna's number of the proposal: from here on a death counts as a kill."""
+    with records.transaction() as connection:
+        changed = connection.execute(_mine(lease).values(number=number, phase="scoring"))
+        if changed.rowcount == 0:
+            raise RecordsError(f"trial {number} was taken over by another process; this one was thought dead")
+
+
+def release(records: Records, lease: Lease) -> None:
+    """Give the ordinal back unfinished, without counting a kill."""
+    with records.transaction() as connection:
+        connection.execute(_mine(lease).values(phase="open", owner=None, number=None))
+
+
+def finish(records: Records, lease: Lease) -> None:
+    """Mark the ordinal as done; Optuna's trial is finished."""
+    with records.transaction() as connection:
+        connection.execute(_mine(lease).values(phase="done", owner=None))
+
+
+@contextmanager
+def heartbeat(records: Records, owner: Owner, every: float = HEARTBEAT) -> Iterator[None]:
+    """Renew this process's leases in the background, for processes on other hosts to see."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(every):
+            try:
+                with records.transaction() as connection:
+                    update = TRIALS.update().where(TRIALS.c.owner == owner.token)
+                    connection.execute(update.values(heartbeat=time.time()))
+            except RecordsError:
+                # The main thread meets the same trouble at its next write, and reports it.
+                continue
+
+    thread = threading.Thread(target=beat, name="nas-cntk heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def any_alive(connection: sa.Connection, study_id: int) -> bool:
+    """Return whether a live process holds a lease of the study."""
+    query = sa.select(TRIALS).where(TRIALS.c.study_id == study_id, TRIALS.c.phase.in_(_WORKING))
+    return any(_alive(row, None) for row in connection.execute(query).mappings())
+
+
+def reopen_dead(records: Records, study_id: int) -> None:
+    """Open again what dead processes left leased."""
+    with records.transaction() as connection:
+        _reopen_dead(connection, study_id, None)
+
+
+def _reopen_dead(connection: sa.Connection, study_id: int, owner: Owner | None) -> None:
+    query = (
+        sa.select(TRIALS, OPTUNA_TRIALS.c.state)
+        .select_from(
+            TRIALS.outerjoin(
+                OPTUNA_TRIALS,
+                sa.and_(OPTUNA_TRIALS.c.study_id == TRIALS.c.study_id, OPTUNA_TRIALS.c.number == TRIALS.c.number),
+            )
+        )
+        .where(TRIALS.c.study_id == study_id, TRIALS.c.phase.in_(_WORKING))
+    )
+    for row in connection.execute(query).mappings().all():
+        if _alive(row, owner):
+            continue
+        if row["state"] in ("COMPLETE", "PRUNED"):
+            # Killed between telling Optuna and finishing the lease.
+            values: dict[str, object] = {"phase": "done", "owner": None}
+        else:
+            killed = int(row["phase"] == "scoring")
+            values = {"phase": "open", "owner": None, "number": None, "kills": row["kills"] + killed}
+        connection.execute(_row(study_id, row["ordinal"]).values(values))
+
+
+def _alive(row: sa.RowMapping, owner: Owner | None) -> bool:
+    if owner is not None and row["owner"] == owner.token:
+        return True
+    if row["host"] != socket.gethostname():
+        return bool(time.time() - (row["heartbeat"] or 0.0) < STALE)
+    if owner is not None and row["pid"] == owner.pid:
+        return False  # our own number in an earlier life, as in a container that was started again
+    try:
+        os.kill(row["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is there, and another user's
+    return row["started"] is None or row["started"] == _start_of(row["pid"])
+
+
+def _start_of(pid: int) -> str | None:
+    # Linux alone tells; the name in parentheses may hold spaces, so fields are counted after it.
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    if fields[0] == "Z":
+        return "dead, not yet waited for"
+    return fields[19]
+
+
+def _row(study_id: int, ordinal: int) -> sa.Update:
+    return TRIALS.update().where(TRIALS.c.study_id == study_id, TRIALS.c.ordinal == ordinal)
+
+
+def _mine(lease: Lease) -> sa.Update:
+    return _row(lease.study_id, lease.ordinal).where(TRIALS.c.owner == lease.owner.token)

@@ -1,0 +1,98 @@
+"""The tables of nas-cntk, beside Optuna's in the same file, and the two of Optuna's that are read."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+
+SCHEMA = sa.Table(
+    "ncntk_schema",
+    METADATA,
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("applied", sa.Text, nullable=False),
+    sa.Column("package", sa.Text, nullable=False),
+)
+
+STUDIES = sa.Table(
+    "ncntk_studies",
+    METADATA,
+    sa.Column("study_id", sa.Integer, primary_key=True, autoincrement=False),  # Optuna's; its name is there too
+    sa.Column("created", sa.Text, nullable=False),
+    sa.Column("target", sa.Integer, nullable=False),
+    sa.Column("identity", sa.Text, nullable=False),  # JSON: what may never change
+    sa.Column("config", sa.Text, nullable=False),  # JSON: everything else that resume needs
+    sa.Column("sampler", sa.Text, nullable=False),  # JSON
+    sa.Column("versions", sa.Text, nullable=False),  # JSON
+    sa.Column("space_source", sa.Text, nullable=False),
+    sa.Column("rate", sa.Float, nullable=True),  # entry-layers/s at the first calibration
+    sa.Column("rate_backend", sa.Text, nullable=True),
+)
+
+# One row an ordinal: first its lease, then what became of it. It is finished when Optuna's trial of that number is.
+TRIALS = sa.Table(
+    "ncntk_trials",
+    METADATA,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True),
+    sa.Column("phase", sa.Text, nullable=False),  # open | asking | scoring | done
+    sa.Column("kills", sa.Integer, nullable=False, default=0),
+    sa.Column("number", sa.Integer, nullable=True),  # of Optuna's trial
+    sa.Column("owner", sa.Text, nullable=True),
+    sa.Column("host", sa.Text, nullable=True),
+    sa.Column("pid", sa.Integer, nullable=True),
+    sa.Column("started", sa.Text, nullable=True),
+    sa.Column("heartbeat", sa.Float, nullable=True),
+    sa.Column("key", sa.Text, nullable=True),
+    sa.Column("outcome", sa.Text, nullable=True),  # COMPLETE | PRUNED
+    sa.Column("reason", sa.Text, nullable=True),
+    sa.Column("duplicate_of", sa.Integer, nullable=True),
+    sa.Column("parameters", sa.Text, nullable=True),  # JSON
+    sa.Column("params", sa.Integer, nullable=True),
+    sa.Column("flops", sa.Integer, nullable=True),
+    sa.Column("subset", sa.Integer, nullable=True),
+    sa.Column("predicted_seconds", sa.Float, nullable=True),
+    sa.Column("seconds", sa.Float, nullable=True),
+)
+
+SCORES = sa.Table(
+    "ncntk_scores",
+    METADATA,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("subset", sa.Integer, primary_key=True),
+    sa.Column("holdout", sa.Integer, nullable=False),
+    sa.Column("measured", sa.Text, nullable=False),
+    sa.Column("result", sa.Text, nullable=False),  # JSON: everything that scoring returned, arrays aside
+    sa.Column("correct", sa.LargeBinary, nullable=True),  # one bit a held-out image
+)
+
+ARCHITECTURES = sa.Table(
+    "ncntk_architectures",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("json", sa.Text, nullable=False),
+)
+
+CHANGES = sa.Table(
+    "ncntk_changes",
+    METADATA,
+    sa.Column("change_id", sa.Integer, primary_key=True),
+    sa.Column("study_id", sa.Integer, nullable=False),
+    sa.Column("finished", sa.Integer, nullable=False),  # trials at that moment
+    sa.Column("changed", sa.Text, nullable=False),
+    sa.Column("setting", sa.Text, nullable=False),
+    sa.Column("before", sa.Text, nullable=False),  # JSON
+    sa.Column("after", sa.Text, nullable=False),  # JSON
+)
+
+OPTUNA_STUDIES = sa.table("studies", sa.column("study_id", sa.Integer), sa.column("study_name", sa.Text))
+OPTUNA_TRIALS = sa.table(
+    "trials",
+    sa.column("trial_id", sa.Integer),
+    sa.column("study_id", sa.Integer),
+    sa.column("number", sa.Integer),
+    sa.column("state", sa.Text),
+    sa.column("datetime_start", sa.Text),
+    sa.column("datetime_complete", sa.Text),
+)

@@ -1,0 +1,1 @@
+"""What people see: leaderboards, trials, the live view of a search."""

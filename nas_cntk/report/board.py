@@ -1,0 +1,73 @@
+"""A study as it is read back: its rows in order, and the architectures they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas_cntk.architecture import Architecture
+from nas_cntk.errors import StudyError
+from nas_cntk.records import studies, trials
+from nas_cntk.records.migrations import open_records
+from nas_cntk.records.studies import Study
+from nas_cntk.report.rows import Row, order, row_of
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A study with its finished trials, best first."""
+
+    study: Study
+    rows: tuple[Row, ...]
+    directions: dict[str, str]
+    architectures: dict[str, str]  # key -> JSON
+    changes: tuple[dict[str, object], ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of the study's images."""
+        shape = self.study.config["image_shape"]
+        assert isinstance(shape, list)
+        return shape[0], shape[1], shape[2]
+
+    def architecture(self, key: str | None) -> Architecture | None:
+        """Return the architecture of a key, if there is one."""
+        text = None if key is None else self.architectures.get(key)
+        return None if text is None else Architecture.from_json(text)
+
+    def row(self, number: int) -> Row:
+        """Return the row of a trial.
+
+        Raises:
+            StudyError: if the study has no finished trial of that number.
+        """
+        for row in self.rows:
+            if row.trial == number:
+                return row
+        known = f"it has {len(self.rows)} finished trials, see `nas-cntk leaderboard`" if self.rows else "it has none"
+        raise StudyError(f"study {self.study.name!r} has no finished trial {number}; {known}")
+
+
+def load_board(db: str, name: str | None) -> Board:
+    """Return the study called `name`, the newest if None.
+
+    Raises:
+        RecordsError: if the database cannot be read.
+        StudyError: if there is no such study.
+    """
+    from nas_cntk.scoring import SCORES
+
+    records = open_records(db, write=False)
+    try:
+        study = studies.find_study(records, name)
+        finished = trials.finished_trials(records, study.study_id)
+        changes = studies.changes(records, study.study_id)
+    finally:
+        records.close()
+    names = study.identity["score"]
+    assert isinstance(names, list)
+    directions = {str(name): SCORES[name].direction if name in SCORES else "maximize" for name in names}
+    rows = order([row_of(trial) for trial in finished], directions)
+    found = {
+        t.verdict.key: t.architecture for t in finished if t.verdict.key is not None and t.architecture is not None
+    }
+    return Board(study, tuple(rows), dict(directions), found, tuple(changes))

@@ -1,0 +1,121 @@
+"""Leaderboard, trial and studies as tables that fit 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nas_cntk.architecture import Architecture
+from nas_cntk.records.studies import StudyRow
+from nas_cntk.report import text
+from nas_cntk.report.describe import listing, summary
+from nas_cntk.report.rows import Directions, Row
+
+_NARROWEST = 12  # columns left for the last column, even where the others take all
+
+
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]], width: int, styles: Sequence[str | None]) -> Table:
+    """Return a table at most `width` wide: the last column is cut, the others are never; names in capitals as given.
+
+    A column whose name ends in `>` is aligned to the right.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    names = [name.removesuffix(">") for name in columns]
+    taken = sum(max(len(name), *(len(line[i]) for line in lines), 0) + 2 for i, name in enumerate(names[:-1]))
+    room = max(_NARROWEST, width - taken - 2)
+    for name, column in zip(names, columns, strict=True):
+        table.add_column(name, justify="right" if column.endswith(">") else "left", no_wrap=True)
+    for line, style in zip(lines, styles, strict=True):
+        last = line[-1] if len(line[-1]) <= room else line[-1][: room - 1] + "…"
+        table.add_row(*map(Text, (*line[:-1], last)), style=style)
+    return table
+
+
+def leaderboard(
+    rows: Sequence[Row], directions: Directions, architectures: dict[str, Architecture], width: int = 80
+) -> Table:
+    """Return the leaderboard; a PRUNED trial shows its reason where others show their architecture."""
+    shown = [name for name in directions if name not in ("params", "flops")] or list(directions)[:1]
+    lines = []
+    for place, row in enumerate(rows, start=1):
+        complete = row.state == "COMPLETE"
+        note = f"pruned: {row.reason}"
+        if complete:
+            note = summary(architectures[row.key]) if row.key in architectures else ""
+            note = note if row.duplicate_of is None else f"= trial {row.duplicate_of}: {note}"
+        lines.append(
+            (
+                str(place) if complete else "",
+                str(row.trial),
+                *(_score(row, name) for name in shown),
+                text.count(row.params),
+                text.count(row.flops),
+                text.duration(row.seconds) if complete and row.duplicate_of is None else "-",
+                note,
+            )
+        )
+    heads = ("#>", "trial>", *(f"{_short(name)}>" for name in shown), "params>", "FLOPs>", "time>", "architecture")
+    return _table(heads, lines, width, [None if row.state == "COMPLETE" else "dim" for row in rows])
+
+
+def trial(row: Row, architecture: Architecture | None, image_shape: Sequence[int], width: int = 80) -> RenderableType:
+    """Return everything about a trial: what it is, what it scored, its nodes with their output shapes."""
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    lines: list[tuple[str, str]] = [("trial", f"{row.trial} (ordinal {row.ordinal}), {row.state}")]
+    if row.reason is not None:
+        lines.append(("reason", row.reason))
+    if row.key is not None:
+        lines.append(("key", row.key))
+    if row.parameters:
+        lines.append(("parameters", ", ".join(f"{name}={value}" for name, value in row.parameters.items())))
+    if row.params is not None:
+        lines.append(("at width 64", f"{text.count(row.params)} parameters, {text.count(row.flops)} FLOPs an image"))
+    for name, value in row.scores.items():
+        error = f" ± {100 * row.proxy_stderr:.2f}" if name == "holdout_accuracy" and row.proxy_stderr else ""
+        lines.append((name, text.score(name, value) + error))
+    if row.subset is not None:
+        lines.append(("measured on", f"{row.subset} images, held out {row.holdout}"))
+    if row.predicted_seconds is not None:
+        took = "" if row.seconds is None else f", took {text.duration(row.seconds)}"
+        lines.append(("cost", f"predicted {text.duration(row.predicted_seconds)}{took}"))
+    for name, value_text in lines:
+        facts.add_row(Text(name, style="bold"), Text(value_text))
+    if architecture is None:
+        return facts
+    nodes = listing(architecture, image_shape)
+    table = _table(("node>", "op", "reads", "output"), nodes, width, [None] * len(nodes))
+    return Group(facts, Text(), table)
+
+
+def studies(rows: Sequence[StudyRow], width: int = 80) -> Table:
+    """Return the list of studies; a star marks those that are being searched."""
+    lines = [
+        (
+            row.name,
+            f"{row.finished}/{row.target}" + ("*" if row.running else ""),
+            row.sampler,
+            row.created[:10],
+            f"{row.scores} in {row.space} on {row.data}",
+        )
+        for row in rows
+    ]
+    return _table(("study", "trials>", "sampler", "made", "what"), lines, width, [None] * len(lines))
+
+
+def _score(row: Row, name: str) -> str:
+    value = text.score(name, row.scores.get(name))
+    if name.endswith("holdout_accuracy") and name in row.scores and row.holdout:
+        p = row.scores[name]
+        return f"{100 * p:.2f} ± {100 * (p * (1 - p) / row.holdout) ** 0.5:.2f} %"
+    return value
+
+
+def _short(name: str) -> str:
+    names = {"holdout_accuracy": "held-out accuracy", "log_marginal_likelihood": "log marg. lik."}
+    return names.get(name, name.replace("_", " "))

@@ -1,0 +1,52 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+import shlex
+
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+DEFAULT_DB = "runs/nas.db"
+
+
+def count(number: int | None) -> str:
+    """Return 1234567 as 1.23M."""
+    if number is None:
+        return "-"
+    for size, unit in _UNITS:
+        if abs(number) >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as `0.4 s`, `12 s`, `3 min`, `2.5 h`, `4 d`."""
+    if seconds is None:
+        return "-"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    if seconds < 119.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.0f} d"
+
+
+def score(name: str, value: float | None) -> str:
+    """Return an accuracy in percent, anything else with four digits."""
+    if value is None:
+        return "-"
+    if name.endswith("accuracy"):
+        return f"{100 * value:.2f} %"
+    if name in ("flops", "params"):
+        return count(int(value))
+    return f"{value:.4g}"
+
+
+def command(verb: str, *arguments: str, db: str = DEFAULT_DB, study: str | None = None) -> str:
+    """Return a command line to type next."""
+    parts = ["nas-cntk", verb, *arguments]
+    parts += ["--study", study] if study is not None else []
+    parts += ["--db", db] if db != DEFAULT_DB else []
+    return shlex.join(parts)

@@ -1,0 +1,1 @@
+"""The search: proposals by Optuna, scores by exact kernels, everything in the records."""

@@ -1,0 +1,247 @@
+"""A session: one run of `search` or `resume` on a study, from the options to the last trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from nas_cntk.errors import StudyError
+from nas_cntk.records import studies, trials
+from nas_cntk.records.database import Records
+from nas_cntk.records.migrations import open_records
+from nas_cntk.records.studies import Study
+from nas_cntk.search import loop
+from nas_cntk.search.bench import Bench, Forecast, forecast, measured_rate, set_up
+from nas_cntk.search.interrupt import Interrupt
+from nas_cntk.search.samplers import choose_sampler
+from nas_cntk.search.settings import (
+    DEFAULT_TRIAL_SECONDS,
+    DEFAULT_TRIALS,
+    Options,
+    Problem,
+    absolute_data,
+    absolute_space,
+    check_identity,
+)
+from nas_cntk.search.spaces import Space, load_space
+from nas_cntk.search.storage import open_storage, optuna_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is about to be done, for the screen."""
+
+    study: Study
+    new: bool
+    finished: int
+    changed: tuple[str, ...]
+    bench: Bench
+    space: Space
+    forecast: Forecast
+    max_trial_seconds: float
+    best: float | None = None  # of the first score, in earlier runs
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a session ended."""
+
+    study: str
+    how: str  # complete | timeout | interrupted
+    finished: int
+    target: int
+
+
+class Screen(loop.Observer, Protocol):
+    """Who shows a session."""
+
+    def begins(self, plan: Plan) -> None:
+        """The first trial is about to begin."""
+
+
+def search(db: str, name: str | None, problem: Problem, options: Options, screen: Screen) -> Ended:
+    """Search a new study, or go on with the one called `name` if its identity is equal.
+
+    Raises:
+        NasCntkError: whatever is wrong, before anything is recorded.
+    """
+    clock = time.monotonic()
+    problem = replace(problem, data=absolute_data(problem.data), space=absolute_space(problem.space))
+    space = load_space(problem.space)
+    sampler = choose_sampler(options.sampler, options.sampler_settings, len(problem.score))
+    records = open_records(db, write=True)
+    try:
+        known = studies.study_names(records)
+        if name is not None and known.get(name):
+            study = studies.find_study(records, name)
+            bench = set_up(problem, options.backend or _text(study.config["backend"]))
+            check_identity(name, study.identity, bench.identity(space))
+            return _continue(records, study, bench, space, options, screen, clock)
+        bench = set_up(problem, options.backend or "auto")
+        return _begin(records, name, bench, space, sampler, options, screen, clock)
+    finally:
+        records.close()
+
+
+def resume(db: str, name: str | None, options: Options, screen: Screen, *, data: str | None = None) -> Ended:
+    """Go on with a study, the newest one if `name` is None, as it was asked for; `data` says where they are now.
+
+    Raises:
+        StudyError: if there is no such study, or its data or its space changed.
+    """
+    clock = time.monotonic()
+    open_records(db, write=False).close()  # a missing database is an error here, and not made
+    records = open_records(db, write=True)
+    try:
+        study = studies.find_study(records, name)
+        problem = _stored_problem(study.config)
+        if data is not None:
+            problem = replace(problem, data=absolute_data(data))
+        if _finished(records, study) >= (options.trials or study.target):
+            # Said before the data are read: they may be gone, and nothing needs them any more.
+            target = options.trials or study.target
+            return Ended(study.name, "complete", _finished(records, study), target)
+        space = load_space(problem.space)
+        bench = set_up(problem, options.backend or _text(study.config["backend"]))
+        check_identity(study.name, study.identity, bench.identity(space))
+        return _continue(records, study, bench, space, options, screen, clock)
+    finally:
+        records.close()
+
+
+def _begin(
+    records: Records,
+    name: str | None,
+    bench: Bench,
+    space: Space,
+    sampler: Mapping[str, Any],
+    options: Options,
+    screen: Screen,
+    clock: float,
+) -> Ended:
+    import optuna
+
+    limit = options.max_trial_seconds or DEFAULT_TRIAL_SECONDS
+    rate = measured_rate(bench)
+    expected = forecast(bench.evaluation(space, rate), bench.problem.seed, limit)
+    storage = open_storage(records)
+    with optuna_errors(records):
+        name = name or studies.free_name(records, f"{bench.dataset.name}-{space.name}")
+        directions: list[Any] = [kind.direction for kind in bench.scores]
+        made = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+        if made.get_trials(deepcopy=False):
+            raise StudyError(f"study {name!r} was made by another program; choose another --study")
+        studies.insert_study(
+            records,
+            made._study_id,
+            target=options.trials or DEFAULT_TRIALS,
+            identity=bench.identity(space),
+            config={
+                **asdict(bench.problem),
+                "backend": options.backend or "auto",
+                "max_trial_seconds": limit,
+                "image_shape": list(bench.dataset.image_shape),
+                "num_classes": bench.dataset.num_classes,
+            },
+            sampler=sampler,
+            versions=_versions(),
+            space_source=Path(space.path).read_text(encoding="utf-8", errors="replace"),
+            rate=rate,
+            rate_backend=None if rate is None else bench.backend,
+        )
+    study = studies.find_study(records, name)
+    return _run(records, storage, Plan(study, True, 0, (), bench, space, expected, limit), options, screen, clock)
+
+
+def _continue(
+    records: Records, study: Study, bench: Bench, space: Space, options: Options, screen: Screen, clock: float
+) -> Ended:
+    kept = {setting: value for setting, value in study.sampler.items() if setting != "name"}
+    same = options.sampler is None or options.sampler == study.sampler["name"]
+    sampler = choose_sampler(
+        options.sampler or _text(study.sampler["name"]),
+        {**(kept if same else {}), **(options.sampler_settings or {})},
+        len(bench.scores),
+    )
+    stored_limit = study.config["max_trial_seconds"]
+    assert isinstance(stored_limit, (int, float))
+    limit = options.max_trial_seconds or float(stored_limit)
+    changed = studies.change_study(
+        records,
+        study,
+        target=options.trials or study.target,
+        sampler=sampler,
+        config={
+            "backend": options.backend or study.config["backend"],
+            "max_trial_seconds": limit,
+            "data": bench.problem.data,
+        },
+    )
+    study = studies.find_study(records, study.name)
+    finished = _finished(records, study)
+    if finished >= study.target:
+        return Ended(study.name, "complete", finished, study.target)
+    expected = forecast(bench.evaluation(space, study.rate), bench.problem.seed, limit)
+    best = _best(records, study, bench)
+    plan = Plan(study, False, finished, tuple(changed), bench, space, expected, limit, best)
+    return _run(records, open_storage(records), plan, options, screen, clock)
+
+
+def _run(records: Records, storage: Any, plan: Plan, options: Options, screen: Screen, clock: float) -> Ended:
+    screen.begins(plan)
+    deadline = None if options.timeout is None else clock + options.timeout
+    with Interrupt() as interrupt:
+
+        def ends() -> str | None:
+            if interrupt.requested:
+                return "interrupted"
+            return "timeout" if deadline is not None and time.monotonic() > deadline else None
+
+        limits = loop.Limits(plan.study.target, plan.max_trial_seconds, ends)
+        evaluation = plan.bench.evaluation(plan.space, plan.study.rate)
+        try:
+            how = loop.run(records, storage, plan.study, evaluation, limits, screen)
+        finally:
+            storage.engine.dispose()
+    return Ended(plan.study.name, how, _finished(records, plan.study), plan.study.target)
+
+
+def _best(records: Records, study: Study, bench: Bench) -> float | None:
+    first = bench.scores[0]
+    scores = [trial.score for trial in trials.finished_trials(records, study.study_id)]
+    values = [score.values[first.name] for score in scores if score is not None]
+    if not values:
+        return None
+    return max(values) if first.direction == "maximize" else min(values)
+
+
+def _finished(records: Records, study: Study) -> int:
+    with records.transaction() as connection:
+        return studies.count_finished(connection, study.study_id)
+
+
+def _stored_problem(config: Mapping[str, object]) -> Problem:
+    fields: dict[str, Any] = {name: config[name] for name in Problem.__slots__ if name in config}
+    fields["score"] = tuple(fields["score"])
+    return Problem(**fields)
+
+
+def _text(value: object) -> str:
+    assert isinstance(value, str)
+    return value
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in ("nas-cntk", "numpy", "scipy", "optuna", "sqlalchemy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

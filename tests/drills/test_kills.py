@@ -1,0 +1,118 @@
+"""kill -9 at random moments, twenty times: nothing finished is lost, and the end is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from nas_cntk.report.board import load_board
+
+SCRIPT = Path(__file__).with_name("fake_search.py")
+TRIALS = 30
+
+
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fake_search", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def start(db: Path, sampler: str, names: str, delay: float) -> subprocess.Popen[bytes]:
+    arguments = ["--target", str(TRIALS), "--sampler", sampler, "--names", names, "--delay", str(delay)]
+    return subprocess.Popen([sys.executable, str(SCRIPT), str(db), *arguments])
+
+
+def board(db: Path) -> list[dict[str, Any]]:
+    """The leaderboard as JSON, without what may differ: trial numbers, seconds, times."""
+    loaded = load_board(str(db), "drill")
+    ordinal_of = {row.trial: row.ordinal for row in loaded.rows}
+    rows = []
+    for row in loaded.rows:
+        document = row.to_dict()
+        del document["trial"], document["seconds"]
+        document["duplicate_of"] = None if row.duplicate_of is None else ordinal_of[row.duplicate_of]
+        if row.duplicate_of is not None:
+            document["reason"] = "duplicate"
+        rows.append(document)
+    return rows
+
+
+def finished(db: Path) -> dict[int, tuple[int, str, object]]:
+    loaded = load_board(str(db), "drill")
+    return {row.ordinal: (row.trial, row.state, row.scores.get("holdout_accuracy")) for row in loaded.rows}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sampler, names, blows",
+    [
+        ("random", "holdout_accuracy", 20),
+        ("tpe", "holdout_accuracy", 20),
+        ("evolution", "holdout_accuracy", 5),
+        ("nsga2", "holdout_accuracy,flops", 5),
+    ],
+)
+def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path, sampler: str, names: str, blows: int) -> None:
+    quiet, disturbed = tmp_path / "quiet.db", tmp_path / "disturbed.db"
+    assert start(quiet, sampler, names, 0.0).wait() == 0
+
+    rng = random.Random(f"{sampler} {names}")
+    seen: dict[int, tuple[int, str, object]] = {}
+    kills = 0
+    while kills < blows:
+        process = start(disturbed, sampler, names, 0.05)
+        # Wait until it works on trials, then strike: most kills would otherwise hit the imports.
+        before = _commits(disturbed)
+        while process.poll() is None and _commits(disturbed) == before:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.35))
+        process.kill()
+        if process.wait() == 0:
+            break  # it reached the total before the blow
+        kills += 1
+        if _commits(disturbed) == before:
+            continue
+        now = finished(disturbed)
+        assert seen.items() <= now.items(), "a finished trial was lost or changed"
+        assert len({number for number, _, _ in now.values()}) == len(now), "two trials have one number"
+        seen = now
+    assert kills >= blows // 2, "the study was over too soon for the drill to mean anything"
+    assert start(disturbed, sampler, names, 0.0).wait() == 0
+
+    assert board(disturbed) == board(quiet)
+    assert len(board(disturbed)) == TRIALS
+
+    import optuna
+
+    study = optuna.load_study(study_name="drill", storage=f"sqlite:///{disturbed}")
+    states = [trial.state.name for trial in study.get_trials()]
+    assert states.count("COMPLETE") + states.count("PRUNED") == TRIALS
+    assert states.count("RUNNING") == 0
+
+
+def _commits(db: Path) -> int:
+    """How far the database has come: grows while trials are worked on."""
+    import sqlite3
+
+    if not db.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=5) as connection:
+            row = connection.execute("SELECT count(*) FROM ncntk_trials").fetchone()
+            other = connection.execute("SELECT count(*) FROM trials").fetchone()
+    except sqlite3.OperationalError:
+        return 0
+    finally:
+        if "connection" in locals():
+            connection.close()
+    return int(row[0]) + int(other[0])

@@ -1,0 +1,156 @@
+"""Studies: found, listed, renamed, deleted; and what is cleaned up."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+
+from nas_cntk.errors import StudyError
+from nas_cntk.records import cleaning, leases, studies, trials
+from nas_cntk.records.cleaning import Waste
+from nas_cntk.records.database import Records
+from nas_cntk.records.leases import Lease, Owner
+from nas_cntk.records.studies import Study
+from nas_cntk.records.trials import Verdict
+from nas_cntk.search.storage import open_storage
+
+MakeStudy = Callable[..., Study]
+
+
+def finish_one(records: Records, study: Study, key: str) -> None:
+    import optuna
+
+    lease = leases.claim(records, study.study_id, 10, Owner.current())
+    assert isinstance(lease, Lease)
+    storage = open_storage(records)
+    opened = optuna.load_study(study_name=study.name, storage=storage)
+    trial = opened.ask()
+    trial.suggest_float("x", 0.0, 1.0)
+    leases.begin_scoring(records, lease, trial.number)
+    trials.record_verdict(records, lease, Verdict("PRUNED", "cost: 1", key), '{"nodes": []}', None)
+    opened.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    leases.finish(records, lease)
+    storage.engine.dispose()
+
+
+def test_the_newest_study_is_found_without_a_name(records: Records, make_study: MakeStudy) -> None:
+    make_study("one")
+    make_study("two")
+    assert studies.find_study(records, None).name == "two"
+    assert studies.find_study(records, "one").name == "one"
+
+
+def test_an_unknown_study_is_named_beside_the_known_ones(records: Records, make_study: MakeStudy) -> None:
+    with pytest.raises(StudyError, match="holds no study yet"):
+        studies.find_study(records, None)
+    make_study("one")
+    with pytest.raises(StudyError, match="no study 'none'.*it has one"):
+        studies.find_study(records, "none")
+
+
+def test_free_names_count_up_past_optunas_own_studies(records: Records, make_study: MakeStudy) -> None:
+    import optuna
+
+    assert studies.free_name(records, "digits-plain") == "digits-plain-1"
+    make_study("digits-plain-1")
+    storage = open_storage(records)
+    optuna.create_study(study_name="digits-plain-2", storage=storage)
+    storage.engine.dispose()
+    assert studies.free_name(records, "digits-plain") == "digits-plain-3"
+
+
+def test_a_list_counts_finished_trials(records: Records, make_study: MakeStudy) -> None:
+    finish_one(records, make_study("one"), "a")
+    make_study("two")
+    assert [(row.name, row.finished, row.target, row.running) for row in studies.list_studies(records)] == [
+        ("two", 0, 5, False),
+        ("one", 1, 5, False),
+    ]
+
+
+def test_renaming_renames_for_optuna_too(records: Records, make_study: MakeStudy) -> None:
+    import optuna
+
+    make_study("one")
+    make_study("two")
+    with pytest.raises(StudyError, match="already a study"):
+        studies.rename_study(records, "one", "two")
+    with pytest.raises(StudyError, match="empty"):
+        studies.rename_study(records, "one", " ")
+    studies.rename_study(records, "one", "uno")
+    storage = open_storage(records)
+    assert sorted(optuna.get_all_study_names(storage)) == ["two", "uno"]
+    storage.engine.dispose()
+
+
+def test_deleting_leaves_nothing_of_the_study_and_everything_of_the_others(
+    db: str, records: Records, make_study: MakeStudy
+) -> None:
+    one, two = make_study("one"), make_study("two")
+    finish_one(records, one, "a")
+    finish_one(records, one, "b")
+    finish_one(records, two, "b")
+    assert studies.delete_study(records, "one") == 2
+    with pytest.raises(StudyError):
+        studies.find_study(records, "one")
+    assert [t.verdict.key for t in trials.finished_trials(records, two.study_id)] == ["b"]
+    records.close()
+    with sqlite3.connect(db) as connection:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            if "study_id" in columns:
+                found = {row[0] for row in connection.execute(f"SELECT study_id FROM {table}")}
+                assert found <= {two.study_id}, table
+        trial_ids = {row[0] for row in connection.execute("SELECT trial_id FROM trials")}
+        assert {row[0] for row in connection.execute("SELECT trial_id FROM trial_params")} == trial_ids
+        assert [row[0] for row in connection.execute("SELECT key FROM ncntk_architectures")] == ["b"]
+    connection.close()
+
+
+def test_a_study_that_is_being_searched_is_not_deleted(records: Records, make_study: MakeStudy) -> None:
+    study = make_study("one")
+    leases.claim(records, study.study_id, 1, Owner.current())
+    with pytest.raises(StudyError, match="being searched"):
+        studies.delete_study(records, "one")
+    assert studies.find_study(records, "one").name == "one"
+
+
+def test_what_a_run_changes_is_recorded_and_what_it_does_not_is_not(records: Records, make_study: MakeStudy) -> None:
+    study = make_study()
+    assert studies.change_study(records, study, target=5, sampler={"name": "random"}, config={"data": "digits"}) == []
+    changed = studies.change_study(records, study, target=9, sampler={"name": "tpe", "n": 1}, config={"data": "digits"})
+    assert changed == ["trials", "sampler"]
+    kept = studies.changes(records, study.study_id)
+    assert [(c["setting"], c["before"], c["after"]) for c in kept] == [
+        ("trials", 5, 9),
+        ("sampler", {"name": "random"}, {"name": "tpe", "n": 1}),
+    ]
+    now = studies.find_study(records, study.name)
+    assert now.target == 9 and now.sampler == {"name": "tpe", "n": 1} and now.config == study.config
+
+
+def test_cleaning_finds_what_kills_leave_and_nothing_else(records: Records, make_study: MakeStudy) -> None:
+    import optuna
+
+    study = make_study("one", running=1)
+    finish_one(records, study, "a")
+    storage = open_storage(records)
+    optuna.create_study(study_name="begun", storage=storage)
+    theirs = optuna.create_study(study_name="optunas-own", storage=storage)
+    theirs.tell(theirs.ask(), 1.0)
+    storage.engine.dispose()
+    waste = cleaning.find_waste(records)
+    assert waste.empty_studies == ("begun",)
+    assert waste.dead_trials == (("one", 0),)
+    assert len(waste.lines()) >= 2
+    cleaning.remove_waste(records, waste)
+    assert cleaning.find_waste(records) == Waste((), (), 0, 0)
+    assert set(studies.study_names(records)) == {"one", "optunas-own"}
+    assert len(trials.finished_trials(records, study.study_id)) == 1
+    storage = open_storage(records)
+    states = [t.state.name for t in optuna.load_study(study_name="one", storage=storage).get_trials()]
+    storage.engine.dispose()
+    assert states == ["FAIL", "PRUNED"]
