@@ -395,7 +395,14 @@ def _print_board(console: Console, board: Board, rows: list[Any], db: str) -> No
     if rows:
         found = {row.key: board.architecture(row.key) for row in rows}
         architectures = {key: arch for key, arch in found.items() if key is not None and arch is not None}
+        console.print()
         console.print(tables.leaderboard(rows, board.directions, architectures, console.width))
+        console.print()
+    for change in board.changes:
+        if change["setting"] == "sampler":
+            names = [str(change[when]["name"]) for when in ("before", "after")]  # type: ignore[index]
+            what = f"became {names[1]}" if names[0] != names[1] else "got other settings"
+            console.print(f"after {change['finished']} trials the sampler {names[0]} {what}", markup=False)
     if len(rows) < finished:
         console.print(f"the first {len(rows)} of {finished} finished trials", markup=False)
     console.print(f"study {name} in {db}: {finished} of {target} trials finished", markup=False)

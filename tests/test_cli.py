@@ -228,6 +228,7 @@ def test_a_changed_sampler_is_recorded(run: Run) -> None:
     search(run, "--trials", "2")
     changed = run("resume", "--trials", "4", "--sampler", "evolution", "--sampler-setting", "population=2")
     assert changed.code == 0 and "changed since the last run, and recorded: trials, sampler" in changed.out
+    assert "after 2 trials the sampler tpe became evolution" in run("leaderboard").out
     kept = {str(change["setting"]): change for change in load_board("runs/nas.db", None).changes}
     sampler: Any = kept["sampler"]
     assert sampler["before"]["name"] == "tpe" and sampler["finished"] == 2

@@ -22,6 +22,8 @@ from nas_cntk import ops
 from nas_cntk.architecture import Architecture
 from nas_cntk.ops import Shape
 
+LARGEST_SCALE = 1e15
+
 Matrix = NDArray[np.float64]
 Terms = tuple[tuple[int, float], ...]  # a sum of fields: (number, coefficient); () is zero
 
@@ -89,6 +91,22 @@ class Fields:
         for one in self.fields:
             trained = isinstance(one.op, ops.Conv) and one.op.trainable
             known.append(trained or any(known[i] for i in one.inputs))
+        return known
+
+    def scales(self) -> list[float]:
+        """Return, for every field, the factor that it is kept with: convs sum and do not divide by q^2.
+
+        A factor that grows beyond `LARGEST_SCALE` (float32 ends at 1e38) is divided out by the conv that reaches it.
+        The factors depend on the field alone, so that a variance and a covariance computed in two programs are
+        rounded alike.
+        """
+        known: list[float] = []
+        for one in self.fields:
+            scale = known[one.inputs[0]] if one.inputs and one.kind != "sum" else 1.0
+            if isinstance(one.op, ops.Conv):
+                scale *= one.op.kernel**2
+                scale = scale if scale <= LARGEST_SCALE else 1.0
+            known.append(scale)
         return known
 
     def nonnegative(self) -> list[bool]:

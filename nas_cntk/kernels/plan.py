@@ -9,7 +9,7 @@ what the numbers mean to the engine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from nas_cntk.kernels.fields import Field, Fields, pool_matrix
 Mask = NDArray[np.bool_]  # shape: (h, h'), the needed pairs of positions on one axis
 Indices = NDArray[np.int32]
 
-BLOCK_ENTRIES = 64  # of one field in one block (times a cache line): S and T of two fields stay in a 32 KiB L1
+SHORT_PLANE = 8  # pairs along one axis: 8 x 8 entries of S and T are 8 KiB, a quarter of most L1 caches
 MOST_HEADS = 64  # of one program; the engine keeps their sums on its stack
 
 INPUT, LINEAR, RELU, SUM, HEAD, VARIANCE, LAYER = range(7)
@@ -148,6 +148,7 @@ class _Planner:
         tangent = family.has_tangent()
         self.tangent = {number: tangents and not variances and tangent[number] for number in live}
         self.nonnegative = family.nonnegative()
+        self.scale = family.scales()
         self.pairs = {
             number: tuple(_ordered(mask) for mask in self.needs[number]) for number in live
         }  # per axis, shape (n, 2)
@@ -260,8 +261,9 @@ class _Planner:
                 if op.kind == LAYER:
                     rows, columns = (max(len(g[op.relu]) for g in groups[level][axis]) for axis in (0, 1))
                     sums = max(len(g[op.out]) for g in groups[level][1])
-                    # S and T of one relu row with a column of zeros, and of all sums along columns with a column to spare.
-                    most = max(most, 2 * (columns + 1) + 2 * rows * (sums + 1))
+                    # S and T of one relu row with a column of zeros and of all sums along columns; or, for sliding
+                    # windows, four sums a column, two rows to spare and the left image's maps of two rows.
+                    most = max(most, 2 * (columns + 1) + 2 * rows * sums, 10 * columns)
         return most
 
     def _groups(self, level: int, axis: int) -> list[dict[int, Indices]]:
@@ -288,7 +290,9 @@ class _Planner:
         size: dict[int, int] = {}
         for one in np.unique(label):
             size[int(one)] = int(np.bincount(field_of[label == one]).max())
-        capacity = max(max(size.values()), int(np.sqrt(BLOCK_ENTRIES)))
+        longest = max(size.values())
+        # Short planes are packed into groups of about the longest one; long ones fill the cache by themselves.
+        capacity = max(longest, SHORT_PLANE) if longest <= (2 * SHORT_PLANE, SHORT_PLANE)[axis] else 0
         packed: list[tuple[list[int], int]] = []
         for one in sorted(size, key=lambda x: (x != -1, -size[x], x)):
             for place, (members, used) in enumerate(packed):
@@ -389,13 +393,15 @@ class _Planner:
                 relu = self.family.fields[op.out if op.kind == RELU else op.relu]
                 u, v = (self.maps.index(number) for number in relu.variances)
                 flags |= NONNEGATIVE if op.inputs and self.nonnegative[op.inputs[0]] else 0
+                coefficients = tuple(self.scale[number] for number in op.inputs)
             if one.kind == "sum":
-                coefficients = one.coefficients
+                coefficients = tuple(c / self.scale[i] for c, i in zip(one.coefficients, op.inputs, strict=True))
         elif op.kind == HEAD:
             u, term = divmod(op.head, 10**6)
-            coefficients = (self.family.heads[self.heads[u]].terms[term][1],)
+            coefficients = (self.family.heads[self.heads[u]].terms[term][1] / self.scale[op.inputs[0]],)
         elif op.kind == VARIANCE:
             u = self.maps.index(op.inputs[0])
+            coefficients = (1 / self.scale[op.inputs[0]],)
         out = (int(is_global[op.out]), slots[op.out]) if op.out >= 0 else (0, 0)
         self._int(op.kind, flags, *out, len(op.inputs))
         for number in op.inputs:
@@ -454,14 +460,15 @@ class _Planner:
         if op.kind == LINEAR:
             read = op.inputs[0]
             runs = [local(read, self._runs(op.out, axis)[m]) for m in mine]
-            self._linear(self.family.fields[op.out], axis, pairs, runs)
+            self._linear(op.out, axis, runs)
         if op.kind == LAYER:
             every = self._runs(op.out, axis)
             runs = [np.searchsorted(group[op.relu], every[m]).astype(np.int32) for m in mine]
-            self._linear(self.family.fields[op.out], axis, pairs, runs)
-            self._segments(axis, pairs, self.pairs[op.relu][axis][group[op.relu]], runs)
+            self._linear(op.out, axis, runs)
+            self._segments(op, axis, pairs, group, runs, local)
 
-    def _linear(self, one: Field, axis: int, pairs: Indices, runs: list[Indices]) -> None:
+    def _linear(self, number: int, axis: int, runs: list[Indices]) -> None:
+        one = self.family.fields[number]
         lengths = np.array([len(run) for run in runs], dtype=np.int32)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         used = np.unique(np.concatenate(runs)).astype(np.int32) if runs else np.zeros(0, dtype=np.int32)
@@ -479,24 +486,37 @@ class _Planner:
         self._ints(starts)
         self._int(len(chain))
         self._ints(chain)
-        if isinstance(one.op, ops.Conv):
-            self._real(np.full(len(runs), 1 / one.op.kernel))
-        else:
-            self._real(1 / lengths)
+        self._real(np.full(len(runs), self._conv_weight(number) if axis == 0 else 1.0) if one.kind == "conv" else 1 / lengths)
 
-    def _segments(self, axis: int, pairs: Indices, relu_pairs: Indices, runs: list[Indices]) -> None:
-        """Write where runs of neighbouring columns begin, if a layer's window sums can slide along them."""
+    def _conv_weight(self, number: int) -> float:
+        # 1, but for the conv that divides a grown scale out.
+        one = self.family.fields[number]
+        assert isinstance(one.op, ops.Conv)
+        return self.scale[number] / (self.scale[one.inputs[0]] * one.op.kernel**2)
+
+    def _segments(
+        self,
+        op: _Instruction,
+        axis: int,
+        pairs: Indices,
+        group: dict[int, Indices],
+        runs: list[Indices],
+        local: Callable[[int, Indices], Indices],
+    ) -> None:
+        """Write where runs of neighbours begin, if a layer's window sums can slide along this axis."""
         starts: list[int] = []
-        if axis == 1 and np.array_equal(pairs, relu_pairs):
-            steps = np.diff(pairs, axis=0)
-            breaks = np.nonzero((steps != 1).any(axis=1))[0] + 1 if len(pairs) else np.zeros(0, dtype=np.int64)
+        if np.array_equal(pairs, self.pairs[op.relu][axis][group[op.relu]]) and self._conv_weight(op.out) == 1.0:
+            inside = self._runs(op.relu, axis)
+            read = local(op.inputs[0], np.array([inside[m][0] for m in group[op.relu]], dtype=np.int32))
+            places = np.stack([*pairs.T, local(op.out, group[op.out]), read], axis=1)
+            breaks = np.nonzero((np.diff(places, axis=0) != 1).any(axis=1))[0] + 1
             starts = [0, *(int(place) for place in breaks), len(pairs)]
             for first, last in zip(starts, starts[1:], strict=False):
-                for m in range(first, last):
-                    if not np.array_equal(runs[m], np.arange(max(first, m - 1), min(last, m + 2))):
-                        starts = []
-                        break
-                if not starts:
+                neighbours = ((max(first, m - 1), min(last, m + 2)) for m in range(first, last))
+                if not all(
+                    np.array_equal(run, np.arange(*ends)) for run, ends in zip(runs[first:last], neighbours, strict=True)
+                ):
+                    starts = []
                     break
         self._int(max(0, len(starts) - 1))
         self._ints(np.array(starts, dtype=np.int64))

@@ -66,9 +66,11 @@ def insert_study(
     space_source: str,
     rate: float | None,
     rate_backend: str | None,
-) -> None:
-    """Record a new study beside the one that Optuna has just made."""
+) -> bool:
+    """Record a new study beside the one that Optuna has just made; False if another process was faster."""
     with records.transaction() as connection:
+        if connection.execute(sa.select(STUDIES.c.study_id).where(STUDIES.c.study_id == study_id)).first():
+            return False
         connection.execute(
             STUDIES.insert().values(
                 study_id=study_id,
@@ -83,6 +85,7 @@ def insert_study(
                 rate_backend=rate_backend,
             )
         )
+    return True
 
 
 def find_study(records: Records, name: str | None) -> Study:

@@ -13,7 +13,7 @@ _HEADS = {"global_avg_pool": "global", "flatten": "flatten"}
 
 
 def summary(architecture: Architecture) -> str:
-    """Return, for example, `7 conv 3,5 · 2 pool · 3 add · local 3`: convs with their kernel sizes, and the head."""
+    """Return, for example, `local 3 · 7 conv 3,5 · 2 pool · 3 add`: the head first, convs with their kernel sizes."""
     nodes = architecture.nodes
     live = architecture.live
     counts = Counter(nodes[index].op.NAME for index in live)
@@ -30,7 +30,7 @@ def summary(architecture: Architecture) -> str:
     parts += [f"{strided} stride"] if strided else []
     parts += [f"{pools} pool"] if pools else []
     parts += [f"{counts['add']} add"] if counts["add"] else []
-    return " · ".join([*parts, head])
+    return " · ".join([head, *parts])
 
 
 def listing(architecture: Architecture, image_shape: Sequence[int]) -> list[tuple[str, str, str, str]]:

@@ -19,9 +19,11 @@ def count(number: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds as `0.4 s`, `12 s`, `3 min`, `2.5 h`, `4 d`."""
+    """Return seconds as `<0.1 s`, `0.4 s`, `12 s`, `3 min`, `2.5 h`, `4 d`."""
     if seconds is None:
         return "-"
+    if seconds < 0.05:
+        return "<0.1 s"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 119.5:

@@ -122,38 +122,57 @@ def _begin(
     screen: Screen,
     clock: float,
 ) -> Ended:
-    import optuna
-
     limit = options.max_trial_seconds or DEFAULT_TRIAL_SECONDS
     rate = measured_rate(bench)
     expected = forecast(bench.evaluation(space, rate), bench.problem.seed, limit)
     storage = open_storage(records)
+    made = _make(records, storage, name, f"{bench.dataset.name}-{space.name}", bench)
+    new = studies.insert_study(
+        records,
+        made._study_id,
+        target=options.trials or DEFAULT_TRIALS,
+        identity=bench.identity(space),
+        config={
+            **asdict(bench.problem),
+            "backend": options.backend or "auto",
+            "max_trial_seconds": limit,
+            "image_shape": list(bench.dataset.image_shape),
+            "num_classes": bench.dataset.num_classes,
+        },
+        sampler=sampler,
+        versions=_versions(),
+        space_source=Path(space.path).read_text(encoding="utf-8", errors="replace"),
+        rate=rate,
+        rate_backend=None if rate is None else bench.backend,
+    )
+    study = studies.find_study(records, made.study_name)
+    # Another process may have made the study of this name in the meantime: then this one joins it.
+    check_identity(study.name, study.identity, bench.identity(space))
+    return _run(records, storage, Plan(study, new, 0, (), bench, space, expected, limit), options, screen, clock)
+
+
+def _make(records: Records, storage: Any, name: str | None, stem: str, bench: Bench) -> Any:
+    """Return Optuna's new study, called `name`, or stem-N with the first free N."""
+    import optuna
+
+    directions: list[Any] = [kind.direction for kind in bench.scores]
     with optuna_errors(records):
-        name = name or studies.free_name(records, f"{bench.dataset.name}-{space.name}")
-        directions: list[Any] = [kind.direction for kind in bench.scores]
+        while name is None:
+            free = studies.free_name(records, stem)
+            try:
+                return optuna.create_study(study_name=free, storage=storage, directions=directions)
+            except optuna.exceptions.DuplicatedStudyError:
+                continue  # another process was faster
         made = optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+        if studies.study_names(records)[name]:
+            return made
         if made.get_trials(deepcopy=False):
             raise StudyError(f"study {name!r} was made by another program; choose another --study")
-        studies.insert_study(
-            records,
-            made._study_id,
-            target=options.trials or DEFAULT_TRIALS,
-            identity=bench.identity(space),
-            config={
-                **asdict(bench.problem),
-                "backend": options.backend or "auto",
-                "max_trial_seconds": limit,
-                "image_shape": list(bench.dataset.image_shape),
-                "num_classes": bench.dataset.num_classes,
-            },
-            sampler=sampler,
-            versions=_versions(),
-            space_source=Path(space.path).read_text(encoding="utf-8", errors="replace"),
-            rate=rate,
-            rate_backend=None if rate is None else bench.backend,
-        )
-    study = studies.find_study(records, name)
-    return _run(records, storage, Plan(study, True, 0, (), bench, space, expected, limit), options, screen, clock)
+        if [d.name.lower() for d in made.directions] != directions:
+            # What a process killed while it made this study has left, for other scores.
+            optuna.delete_study(study_name=name, storage=storage)
+            made = optuna.create_study(study_name=name, storage=storage, directions=directions)
+        return made
 
 
 def _continue(

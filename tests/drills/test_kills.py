@@ -116,3 +116,20 @@ def _commits(db: Path) -> int:
         if "connection" in locals():
             connection.close()
     return int(row[0]) + int(other[0])
+
+
+@pytest.mark.slow
+def test_killed_while_the_database_is_made(tmp_path: Path) -> None:
+    """Blows at the first moments: before, between and after the making of our tables, Optuna's and the study."""
+    quiet = tmp_path / "quiet.db"
+    assert start(quiet, "random", "holdout_accuracy", 0.0).wait() == 0
+    for blow in range(6):
+        db = tmp_path / f"early-{blow}.db"
+        process = start(db, "random", "holdout_accuracy", 0.0)
+        while process.poll() is None and not db.exists():
+            time.sleep(0.001)
+        time.sleep(0.04 * blow)
+        process.kill()
+        process.wait()
+        assert start(db, "random", "holdout_accuracy", 0.0).wait() == 0
+        assert board(db) == board(quiet)

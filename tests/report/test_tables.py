@@ -57,7 +57,7 @@ def test_the_leaderboard_fits_80_columns(directions: dict[str, str]) -> None:
 def test_in_a_wide_terminal_nothing_is_cut() -> None:
     made, architectures = rows()
     body = printed(tables.leaderboard(made, {"holdout_accuracy": "maximize"}, architectures, 200), 200)
-    assert "21 conv 3,5 · 1 pool · 20 add · local 3" in body
+    assert "local 3 · 21 conv 3,5 · 1 pool · 20 add" in body
     assert "the limit is 300 s [not markup]" in body
 
 
@@ -84,15 +84,15 @@ def test_the_list_of_studies_fits_80_columns() -> None:
 
 
 def test_summaries() -> None:
-    assert summary(deep()) == "21 conv 3,5 · 1 pool · 20 add · local 3"
+    assert summary(deep()) == "local 3 · 21 conv 3,5 · 1 pool · 20 add"
     b = Builder()
     b.dense(b.global_avg_pool(b.relu(b.conv(b.input(), 3, stride=2))))
-    assert summary(b.build()) == "1 conv 3 · 1 stride · global"
+    assert summary(b.build()) == "global · 1 conv 3 · 1 stride"
 
 
 @pytest.mark.parametrize(
     "seconds, shown",
-    [(None, "-"), (0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (119, "119 s"), (120, "2 min"),
+    [(None, "-"), (0.04, "<0.1 s"), (9.94, "9.9 s"), (9.96, "10 s"), (119, "119 s"), (120, "2 min"),
      (7100, "118 min"), (7200, "2.0 h"), (200_000, "2 d")],
 )  # fmt: skip
 def test_durations(seconds: float | None, shown: str) -> None:

@@ -35,8 +35,8 @@ struct Images {
     const R* right;
     const R* right_maps;
 
-    inline __attribute__((always_inline)) Lanes<R> of_left(const R* p, int64_t index) const {
-        return itself ? Lanes<R>::load(p + index * lanes<R>) : Lanes<R>::all(p[index]);
+    inline __attribute__((always_inline)) Lanes<R> of_left(const R* p, int64_t index, R factor = R(1)) const {
+        return itself ? Lanes<R>::load(p + index * lanes<R>) * Lanes<R>::all(factor) : Lanes<R>::all(p[index] * factor);
     }
 };
 
@@ -143,27 +143,30 @@ struct Maps {
     }
 };
 
-// sqrt(v v') k1(l) and k0(l) T, with l = S / sqrt(v v').
+// Takes one entry of S and T (in `s`, `t`) through a relu, S being `scale` times the covariance.
+template <class R, bool itself, bool sign_known, bool tangent>
+inline __attribute__((always_inline)) void relu_at(const Images<R, itself>& images, const Maps<R, itself>& maps, R scale, int64_t p1,
+                                                   int64_t p2, Lanes<R>& s, Lanes<R>& t) {
+    relu<sign_known, tangent>(s, t, images.of_left(maps.inverse1, p1, R(1) / scale), get(maps.inverse2, p2),
+                              images.of_left(maps.root1, p1, scale), get(maps.root2, p2));
+}
+
 template <class R, bool itself, bool sign_known, bool tangent>
 void run_relu(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
               Field<R> in, Field<R> out) {
     const Maps<R, itself> maps(program, op, images);
+    const R scale = op.n_in ? R(op.coefficient[0]) : R(1);
     for (int32_t n = 0; n < rows.n; ++n) {
         const int64_t row1 = rows.left[n] * maps.w1, row2 = rows.right[n] * maps.w2;
         const int64_t to = int64_t(rows.out[n]) * columns.out_stride;
         const int64_t from = op.n_in ? int64_t(rows.in[n]) * columns.in_stride[0] : 0;
         for (int32_t m = 0; m < columns.n; ++m) {
-            const int64_t p1 = row1 + columns.left[m], p2 = row2 + columns.right[m];
-            const auto root1 = images.of_left(maps.root1, p1), root2 = get(maps.root2, p2);
-            Lanes<R> k0, k1;
-            if (op.n_in) {
-                const auto s = get(in.s, from + columns.in[m]);
-                arc_cosine<sign_known>(s * images.of_left(maps.inverse1, p1) * get(maps.inverse2, p2), k0, k1);
-            } else {  // independent inputs: a relu output still has a mean
-                arc_cosine<true>(Lanes<R>::all(0), k0, k1);
-            }
-            put(k1 * root1 * root2, out.s, to + columns.out[m]);
-            if (tangent) put(k0 * get(in.t, from + columns.in[m]), out.t, to + columns.out[m]);
+            // Without an input the two are independent, and S is 0; a relu output still has a mean.
+            auto s = op.n_in ? get(in.s, from + columns.in[m]) : Lanes<R>::all(0);
+            auto t = tangent ? get(in.t, from + columns.in[m]) : s;
+            relu_at<R, itself, sign_known, tangent>(images, maps, scale, row1 + columns.left[m], row2 + columns.right[m], s, t);
+            put(s, out.s, to + columns.out[m]);
+            if (tangent) put(t, out.t, to + columns.out[m]);
         }
     }
 }
@@ -178,75 +181,153 @@ void dispatch_relu(const Program& program, const Instruction& op, const Axis& ro
     run_relu<R, itself, false, false>(program, op, rows, columns, images, in, out);
 }
 
-// Relu values of `count` rows of a layer at once, summed along the columns while they are in registers: windows of three
-// neighbours that slide along runs of neighbouring columns.
+// `count` (1 or 2) neighbouring rows of a layer whose windows are three neighbours along rows and columns. Everything is
+// used where it lies in registers: relu values slide along the columns into sums of three, and those meet the sums of
+// the rows before, of which `ring` keeps two numbers a column: the sum of the last two rows, and the last. Writes the
+// output row before the first of these and the first. The output may take the input's place.
 template <class R, bool itself, bool sign_known, bool tangent, int count>
-inline __attribute__((always_inline)) void slide_rows(const Axis& rows, const Axis& columns, const Images<R, itself>& images,
-                                                      const Maps<R, itself>& maps, Field<R> in, int32_t n, R* sums_s, R* sums_t) {
-    constexpr int each = Lanes<R>::vectors;
-    using Many = Bundle<R, count * each>;
-    const Many zero = Many::all(0);
-    for (int32_t k = columns.n_segments - 1; k >= 0; --k) {
-        const int32_t first = columns.segments[k], last = columns.segments[k + 1];
-        int64_t p1[count], p2[count], at[count], to[count];
-        for (int i = 0; i < count; ++i) {
-            p1[i] = rows.left[n + i] * maps.w1 + columns.left[first] - first;
-            p2[i] = rows.right[n + i] * maps.w2 + columns.right[first] - first;
-            at[i] = int64_t(rows.in[n + i]) * columns.in_stride[0] + columns.in[first] - first;
-            to[i] = int64_t(n + i) * (columns.n + 1) + 1;
-        }
-        const auto gather = [&](const R* p, const int64_t* base, int32_t m) __attribute__((always_inline)) {
-            Many x;
-            for (int i = 0; i < count; ++i)
-                for (int j = 0; j < each; ++j) x.of[i * each + j] = Vec<R>::load(p + (base[i] + m) * lanes<R> + j * Vec<R>::width);
-            return x;
-        };
-        const auto gather_left = [&](const R* p, int32_t m) __attribute__((always_inline)) {
-            Many x;
-            for (int i = 0; i < count; ++i) {
-                const auto one = images.of_left(p, p1[i] + m);
-                for (int j = 0; j < each; ++j) x.of[i * each + j] = one.of[j];
+inline __attribute__((always_inline)) void slide(const Axis& rows, const Axis& columns, const Images<R, itself>& images,
+                                                 const Maps<R, itself>& maps, R scale, bool add, Field<R> in, Field<R> before,
+                                                 const int32_t* before_columns, Field<R> out, int32_t n, R* ring, R* left) {
+    using Many = Bundle<R, count>;
+    using One = Vec<R>;
+    constexpr int parts = Lanes<R>::vectors, width = One::width;
+    const int64_t n_columns = columns.n;
+    if (!itself)
+        for (int g = 0; g < count; ++g)
+            for (int32_t m = 0; m < n_columns; ++m) {
+                const int64_t p = rows.left[n + g] * maps.w1 + columns.left[m];
+                left[(2 * g) * n_columns + m] = maps.inverse1[p] / scale;
+                left[(2 * g + 1) * n_columns + m] = maps.root1[p] * scale;
             }
-            return x;
-        };
-        const auto scatter = [&](Many x, R* p, int32_t m) __attribute__((always_inline)) {
-            for (int i = 0; i < count; ++i)
-                for (int j = 0; j < each; ++j) x.of[i * each + j].store(p + (to[i] + m) * lanes<R> + j * Vec<R>::width);
-        };
-        Many pair_s = zero, pair_t = zero, s = zero, t = zero;  // sum of the last two, and the last
-        for (int32_t m = first; m < last; ++m) {
-            Many k0, k1;
-            arc_cosine<sign_known>(gather(in.s, at, m) * gather_left(maps.inverse1, m) * gather(maps.inverse2, p2, m), k0, k1);
-            const Many next_s = k1 * gather_left(maps.root1, m) * gather(maps.root2, p2, m);
-            // Sums of the window around m - 1. At m = first they fall on the last column of the run before, which is
-            // written afterwards, or on the spare column in front.
-            scatter(pair_s + next_s, sums_s, m - 1);
-            pair_s = s + next_s, s = next_s;
-            if (tangent) {
-                const Many next_t = k0 * gather(in.t, at, m);
-                scatter(pair_t + next_t, sums_t, m - 1);
-                pair_t = t + next_t, t = next_t;
+    const One kept = One::all(add ? R(1) : R(0));
+    for (int32_t k = 0; k < columns.n_segments; ++k)
+        for (int part = 0; part < parts; ++part) {
+            const int32_t first = columns.segments[k], last = columns.segments[k + 1];
+            const int64_t shift = int64_t(part) * width;
+            const R *s_in[count], *t_in[count], *inverse2[count], *root2[count], *inverse1[count], *root1[count];
+            for (int g = 0; g < count; ++g) {
+                const int64_t at = (int64_t(rows.in[n + g]) * columns.in_stride[0] + columns.in[first]) * lanes<R> + shift;
+                const int64_t p2 = (rows.right[n + g] * maps.w2 + columns.right[first]) * lanes<R> + shift;
+                const int64_t p1 = (rows.left[n + g] * maps.w1 + columns.left[first]) * lanes<R> + shift;
+                s_in[g] = in.s + at;
+                t_in[g] = in.t + at;
+                inverse2[g] = maps.inverse2 + p2;
+                root2[g] = maps.root2 + p2;
+                inverse1[g] = itself ? maps.inverse1 + p1 : left + (2 * g) * n_columns + first;
+                root1[g] = itself ? maps.root1 + p1 : left + (2 * g + 1) * n_columns + first;
             }
+            R* const pair_s = ring + (part * n_columns + first) * 4 * width;
+            const int64_t to = columns.out[first] * lanes<R> + shift;
+            const int64_t to_before = (before_columns ? before_columns[first] : first) * lanes<R> + shift;
+            R *const s_before = before.s + to_before, *const t_before = before.t + to_before;
+            R *const s_out = out.s + to, *const t_out = out.t + to;
+            const auto take = [&](int32_t m, Many& s, Many& t) __attribute__((always_inline)) {
+                Many i1, i2, r1, r2;
+                for (int g = 0; g < count; ++g) {
+                    s.of[g] = One::load(s_in[g] + m * lanes<R>);
+                    if (tangent) t.of[g] = One::load(t_in[g] + m * lanes<R>);
+                    i2.of[g] = One::load(inverse2[g] + m * lanes<R>);
+                    r2.of[g] = One::load(root2[g] + m * lanes<R>);
+                    i1.of[g] = itself ? One::load(inverse1[g] + m * lanes<R>) * One::all(R(1) / scale) : One::all(inverse1[g][m]);
+                    r1.of[g] = itself ? One::load(root1[g] + m * lanes<R>) * One::all(scale) : One::all(root1[g][m]);
+                }
+                relu<sign_known, tangent>(s, t, i1, i2, r1, r2);
+            };
+            // Joins the sums along columns, h, with those of the rows before and writes two output rows at column m.
+            const auto join = [&](int32_t m, Many h_s, Many h_t) __attribute__((always_inline)) {
+                R* const kept_sums = pair_s + m * 4 * width;
+                const One two_s = One::load(kept_sums), one_s = One::load(kept_sums + width);
+                const One pair = count == 2 ? h_s.of[0] + h_s.of[count - 1] : h_s.of[0];
+                const One low_s = two_s + h_s.of[0], high_s = one_s + pair;
+                low_s.store(s_before + m * lanes<R>);
+                high_s.store(s_out + m * lanes<R>);
+                pair.store(kept_sums);
+                h_s.of[count - 1].store(kept_sums + width);
+                if (!tangent) return;
+                const One two_t = One::load(kept_sums + 2 * width), one_t = One::load(kept_sums + 3 * width);
+                const One pair_t = count == 2 ? h_t.of[0] + h_t.of[count - 1] : h_t.of[0];
+                fma(low_s, kept, two_t + h_t.of[0]).store(t_before + m * lanes<R>);
+                fma(high_s, kept, one_t + pair_t).store(t_out + m * lanes<R>);
+                pair_t.store(kept_sums + 2 * width);
+                h_t.of[count - 1].store(kept_sums + 3 * width);
+            };
+            Many s, t, two_s, two_t;
+            take(0, s, t);
+            two_s = s;
+            if (tangent) two_t = t;
+            for (int32_t m = 1; m < last - first; ++m) {
+                Many next_s, next_t;
+                take(m, next_s, next_t);
+                join(m - 1, two_s + next_s, tangent ? two_t + next_t : next_s);
+                two_s = s + next_s;
+                s = next_s;
+                if (tangent) {
+                    two_t = t + next_t;
+                    t = next_t;
+                }
+            }
+            join(last - first - 1, two_s, tangent ? two_t : two_s);
         }
-        scatter(pair_s, sums_s, last - 1);
-        if (tangent) scatter(pair_t, sums_t, last - 1);
+}
+
+// A layer whose windows slide along rows and columns.
+template <class R, bool itself, bool sign_known, bool tangent>
+void run_sliding(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
+                 Field<R> in, Field<R> out, R* buffer) {
+    const Maps<R, itself> maps(program, op, images);
+    const R scale = R(op.coefficient[0]);
+    const bool add = op.flags & add_s;
+    const int64_t row = int64_t(columns.n) * lanes<R>;
+    R* const ring = buffer;
+    const Field<R> nowhere{buffer + 4 * row, buffer + 5 * row};
+    R* const left = buffer + 6 * row;
+    const auto output = [&](int32_t n) {
+        const int64_t at = int64_t(rows.out[n]) * columns.out_stride * lanes<R>;
+        return Field<R>{out.s + at, out.t + at};
+    };
+    for (int32_t k = 0; k < rows.n_segments; ++k) {
+        const int32_t first = rows.segments[k], last = rows.segments[k + 1];
+        for (int64_t i = 0; i < 4 * row; ++i) ring[i] = 0;
+        int32_t n = first;
+        for (; n < last; n += 2) {
+            const Field<R> before = n == first ? nowhere : output(n - 1);
+            const int32_t* before_columns = n == first ? nullptr : columns.out;
+            if (n + 1 < last)
+                slide<R, itself, sign_known, tangent, 2>(rows, columns, images, maps, scale, add, in, before, before_columns, output(n), n,
+                                                         ring, left);
+            else
+                slide<R, itself, sign_known, tangent, 1>(rows, columns, images, maps, scale, add, in, before, before_columns, output(n), n,
+                                                         ring, left);
+        }
+        if ((last - first) % 2) continue;
+        // The last row of an even number: the sum of the last two rows, which the ring holds.
+        const Field<R> to = output(last - 1);
+        const Vec<R> kept = Vec<R>::all(add ? R(1) : R(0));
+        for (int32_t m = 0; m < columns.n; ++m)
+            for (int part = 0; part < Lanes<R>::vectors; ++part) {
+                const R* sums = ring + (int64_t(part) * columns.n + m) * 4 * Vec<R>::width;
+                const int64_t at = int64_t(columns.out[m]) * lanes<R> + part * Vec<R>::width;
+                const Vec<R> s = Vec<R>::load(sums);
+                s.store(to.s + at);
+                if (tangent) fma(s, kept, Vec<R>::load(sums + 2 * Vec<R>::width)).store(to.t + at);
+            }
     }
 }
 
 // Relu values of one row of a layer, and their sums along the columns by the table.
 template <class R, bool itself, bool sign_known, bool tangent>
-void gather_row(const Axis& rows, const Axis& columns, const Images<R, itself>& images, const Maps<R, itself>& maps, Field<R> in,
-                int32_t n, R* row, R* sums_s, R* sums_t) {
+void gather_row(const Axis& rows, const Axis& columns, const Images<R, itself>& images, const Maps<R, itself>& maps, R scale,
+                Field<R> in, int32_t n, R* row, R* sums_s, R* sums_t) {
     const int32_t n_relu = columns.n_relu;
     R* row_t = row + (n_relu + 1) * lanes<R>;
     const int64_t row1 = rows.left[n] * maps.w1, row2 = rows.right[n] * maps.w2;
-    const int64_t from = int64_t(rows.in[n]) * columns.in_stride[0], to = int64_t(n) * (columns.n + 1) + 1;
+    const int64_t from = int64_t(rows.in[n]) * columns.in_stride[0], to = int64_t(n) * columns.n;
     for (int32_t m = 0; m < n_relu; ++m) {
-        const int64_t p1 = row1 + columns.left[m], p2 = row2 + columns.right[m], at = from + columns.in[m];
-        Lanes<R> k0, k1;
-        arc_cosine<sign_known>(get(in.s, at) * images.of_left(maps.inverse1, p1) * get(maps.inverse2, p2), k0, k1);
-        put(k1 * images.of_left(maps.root1, p1) * get(maps.root2, p2), row, m);
-        if (tangent) put(k0 * get(in.t, at), row_t, m);
+        auto s = get(in.s, from + columns.in[m]), t = tangent ? get(in.t, from + columns.in[m]) : s;
+        relu_at<R, itself, sign_known, tangent>(images, maps, scale, row1 + columns.left[m], row2 + columns.right[m], s, t);
+        put(s, row, m);
+        if (tangent) put(t, row_t, m);
     }
     put(Lanes<R>::all(0), row, n_relu);
     if (tangent) put(Lanes<R>::all(0), row_t, n_relu);
@@ -268,13 +349,13 @@ inline __attribute__((always_inline)) void sum_rows(const int32_t* list, int32_t
                                                     const Axis& columns, int32_t n, const R* sums_s, const R* sums_t, Field<R> out) {
     const int32_t length = count ? count : n_list;
     const auto weight = Lanes<R>::all(R(rows.weight[0] * columns.weight[0]));
-    const int64_t first = list[0] * stride + 1, to = int64_t(rows.out[n]) * columns.out_stride;
+    const int64_t first = list[0] * stride, to = int64_t(rows.out[n]) * columns.out_stride;
     int64_t further[count ? count : 1];
     if (count)
-        for (int k = 1; k < count; ++k) further[k] = list[k] * stride + 1;
+        for (int k = 1; k < count; ++k) further[k] = list[k] * stride;
     const auto sum = [&](const R* p, int32_t m) __attribute__((always_inline)) {
         auto x = get(p, first + m);
-        for (int32_t k = 1; k < length; ++k) x = x + get(p, (count ? further[k] : list[k] * stride + 1) + m);
+        for (int32_t k = 1; k < length; ++k) x = x + get(p, (count ? further[k] : list[k] * stride) + m);
         return x;
     };
     for (int32_t m = 0; m < columns.n; ++m) {
@@ -290,26 +371,20 @@ inline __attribute__((always_inline)) void sum_rows(const int32_t* list, int32_t
     }
 }
 
-// A relu and the conv that alone reads it. The sums along the columns of all rows lie in `buffer` (in L1 for one plane),
-// are then summed along the rows and stored once; the input is no longer needed by then, so the output may take its place.
+// A relu and the conv that alone reads it. The sums along the columns of all rows lie in `buffer`, are then summed along
+// the rows and stored once; the input is no longer needed by then, so the output may take its place.
 template <class R, bool itself, bool sign_known, bool tangent>
 void run_layer(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
                Field<R> in, Field<R> out, R* buffer) {
+    if (rows.n_segments && columns.n_segments && tangent == bool(op.flags & tangent_out))
+        return run_sliding<R, itself, sign_known, tangent>(program, op, rows, columns, images, in, out, buffer);
     const Maps<R, itself> maps(program, op, images);
-    const int32_t n_out = columns.n;
-    const int64_t stride = n_out + 1;
+    const int64_t stride = columns.n;
     R* sums_s = buffer + lanes<R> * 2 * (columns.n_relu + 1);
     R* sums_t = sums_s + lanes<R> * rows.n_relu * stride;
     int32_t n = 0;
-    if (columns.n_segments) {
-        constexpr int together = Lanes<R>::vectors == 1 ? 2 : 1;  // two chains of operations in flight at least
-        for (; n + together <= rows.n_relu; n += together)
-            slide_rows<R, itself, sign_known, tangent, together>(rows, columns, images, maps, in, n, sums_s, sums_t);
-        for (; n < rows.n_relu; ++n) slide_rows<R, itself, sign_known, tangent, 1>(rows, columns, images, maps, in, n, sums_s, sums_t);
-    } else {
-        for (; n < rows.n_relu; ++n) gather_row<R, itself, sign_known, tangent>(rows, columns, images, maps, in, n, buffer, sums_s, sums_t);
-    }
-
+    for (; n < rows.n_relu; ++n)
+        gather_row<R, itself, sign_known, tangent>(rows, columns, images, maps, R(op.coefficient[0]), in, n, buffer, sums_s, sums_t);
     for (n = 0; n < rows.n; ++n) {
         const int32_t length = rows.start[n + 1] - rows.start[n];
         const int32_t* list = rows.list + rows.start[n];
@@ -368,13 +443,10 @@ void run_variance(const Program& program, const Instruction& op, const Axis& row
     const auto zero = Vec<R>::all(0), one = Vec<R>::all(1);
     for (int32_t n = 0; n < rows.n; ++n)
         for (int32_t m = 0; m < columns.n; ++m) {
-            const auto v = get(in, int64_t(rows.in[n]) * columns.in_stride[0] + columns.in[m]);
+            const auto v = get(in, int64_t(rows.in[n]) * columns.in_stride[0] + columns.in[m]) * Lanes<R>::all(R(op.coefficient[0]));
             const auto s = root(greater(v, Lanes<R>::all(0)));
             auto inverse = s;
-            for (Vec<R>& x : inverse.of) {
-                const auto safe = above(x, zero, x, one);
-                x = above(x, zero, Vec<R>{one.v / safe.v}, zero);
-            }
+            for (Vec<R>& x : inverse.of) x = Vec<R>{x.v > zero.v ? one.v / x.v : zero.v};
             const int64_t at = rows.left[n] * w + columns.left[m];
             put(s, maps, at);
             put(inverse, maps, area + at);

@@ -127,7 +127,7 @@ class Loaded {
             op.in_flags = take(op.n_in);
             op.u = next();
             op.v = next();
-            op.coefficient = take_reals(op.kind == head_kind ? 1 : op.n_in);
+            op.coefficient = take_reals(op.n_in);
         }
         for (int axis = 0; axis < 2; ++axis) {
             const int32_t groups = axis == 0 ? level.n_row_groups : level.n_column_groups;

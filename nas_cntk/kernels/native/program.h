@@ -6,6 +6,9 @@
 // block, a block being a group of row pairs by a group of column pairs that no instruction of the level mixes with the
 // rest: for stride-1 convs one or more planes of one offset. Fields that cross levels are global, the rest live in
 // slots of scratch memory as large as the largest block.
+//
+// A field may be kept as a known multiple of itself, its scale: the window sum of a conv is not divided by q^2, the next
+// relu is told instead.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +45,7 @@ struct Axis {
     // A layer: a conv and the relu before it, which nobody else reads. `in`, `left`, `right` then describe the relu's
     // n_relu entries, the rest the conv's n; `list` indexes the relu's entries of the group.
     int32_t n_relu;
-    int32_t n_segments;       // column axis: > 0 if the conv's columns are the relu's and windows are neighbours m - 1, m, m + 1
+    int32_t n_segments;       // > 0 if the conv's entries are the relu's and its windows are neighbours m - 1, m, m + 1
     const int32_t* segments;  // n_segments + 1: where runs of neighbouring columns begin
 };
 
@@ -58,7 +61,7 @@ struct Instruction {
     int32_t n_in;
     const Storage* in;
     const int32_t* in_flags;  // sum: whether each term has a tangent
-    const double* coefficient;  // sum: of each term; head: one
+    const double* coefficient;  // sum, head: of each input; relu, layer: the input's scale; variance: one over it
     int32_t u, v;  // relu: variance maps of the left and right image; variance: u; head: u is the readout
     const Axis* rows;  // one a row group
     const Axis* columns;

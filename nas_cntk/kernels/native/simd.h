@@ -29,13 +29,13 @@ template <class R>
 struct Native;
 template <>
 struct Native<float> {
-    typedef float type __attribute__((vector_size(vector_bytes)));
+    typedef float type __attribute__((vector_size(vector_bytes), may_alias));
     typedef int32_t mask __attribute__((vector_size(vector_bytes)));
     static constexpr int32_t sign = INT32_MIN;
 };
 template <>
 struct Native<double> {
-    typedef double type __attribute__((vector_size(vector_bytes)));
+    typedef double type __attribute__((vector_size(vector_bytes), may_alias));
     typedef int64_t mask __attribute__((vector_size(vector_bytes)));
     static constexpr int64_t sign = INT64_MIN;
 };
@@ -60,9 +60,14 @@ NAS_CNTK_INLINE Vec<R> operator-(Vec<R> a, Vec<R> b) { return {a.v - b.v}; }
 template <class R>
 NAS_CNTK_INLINE Vec<R> operator*(Vec<R> a, Vec<R> b) { return {a.v * b.v}; }
 
-// a > b ? x : y, by lane.
 template <class R>
-NAS_CNTK_INLINE Vec<R> above(Vec<R> a, Vec<R> b, Vec<R> x, Vec<R> y) { return {a.v > b.v ? x.v : y.v}; }
+NAS_CNTK_INLINE Vec<R> above_or_zero(Vec<R> a, Vec<R> b) {
+    using V = typename Vec<R>::V;
+    using M = typename Vec<R>::M;
+    return {(V)((M)a.v & (M)(a.v > b.v))};
+}
+template <class R>
+NAS_CNTK_INLINE Vec<R> choose_negative(Vec<R> s, Vec<R> x, Vec<R> y) { return {s.v < typename Vec<R>::V{} ? x.v : y.v}; }
 template <class R>
 NAS_CNTK_INLINE Vec<R> greater(Vec<R> a, Vec<R> b) { return {a.v > b.v ? a.v : b.v}; }
 
@@ -71,13 +76,6 @@ NAS_CNTK_INLINE Vec<R> magnitude(Vec<R> a) {
     using V = typename Vec<R>::V;
     using M = typename Vec<R>::M;
     return {(V)((M)a.v & ~(M{} + Native<R>::sign))};
-}
-// |a| with the sign of s, for a >= 0.
-template <class R>
-NAS_CNTK_INLINE Vec<R> with_sign(Vec<R> a, Vec<R> s) {
-    using V = typename Vec<R>::V;
-    using M = typename Vec<R>::M;
-    return {(V)((M)a.v | ((M)s.v & (M{} + Native<R>::sign)))};
 }
 
 // GCC builds a vector from a loop over its lanes by one insertion a lane; this it knows as one broadcast.
@@ -100,16 +98,22 @@ inline __attribute__((always_inline)) Vec<R> Vec<R>::all(R x) { return {broadcas
 #if defined(__AVX512F__)
 NAS_CNTK_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 NAS_CNTK_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+NAS_CNTK_INLINE Vec<float> less(Vec<float> a, Vec<float> b, Vec<float> c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
+NAS_CNTK_INLINE Vec<double> less(Vec<double> a, Vec<double> b, Vec<double> c) { return {_mm512_fnmadd_pd(a.v, b.v, c.v)}; }
 NAS_CNTK_INLINE Vec<float> root(Vec<float> a) { return {_mm512_sqrt_ps(a.v)}; }
 NAS_CNTK_INLINE Vec<double> root(Vec<double> a) { return {_mm512_sqrt_pd(a.v)}; }
 #elif defined(__AVX2__)
 NAS_CNTK_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 NAS_CNTK_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+NAS_CNTK_INLINE Vec<float> less(Vec<float> a, Vec<float> b, Vec<float> c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
+NAS_CNTK_INLINE Vec<double> less(Vec<double> a, Vec<double> b, Vec<double> c) { return {_mm256_fnmadd_pd(a.v, b.v, c.v)}; }
 NAS_CNTK_INLINE Vec<float> root(Vec<float> a) { return {_mm256_sqrt_ps(a.v)}; }
 NAS_CNTK_INLINE Vec<double> root(Vec<double> a) { return {_mm256_sqrt_pd(a.v)}; }
 #elif defined(__SSE2__)
 NAS_CNTK_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {a.v * b.v + c.v}; }
 NAS_CNTK_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return {a.v * b.v + c.v}; }
+NAS_CNTK_INLINE Vec<float> less(Vec<float> a, Vec<float> b, Vec<float> c) { return {c.v - a.v * b.v}; }
+NAS_CNTK_INLINE Vec<double> less(Vec<double> a, Vec<double> b, Vec<double> c) { return {c.v - a.v * b.v}; }
 NAS_CNTK_INLINE Vec<float> root(Vec<float> a) { return {_mm_sqrt_ps(a.v)}; }
 NAS_CNTK_INLINE Vec<double> root(Vec<double> a) { return {_mm_sqrt_pd(a.v)}; }
 #elif defined(__ARM_NEON) && defined(__aarch64__)
@@ -119,11 +123,19 @@ NAS_CNTK_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 NAS_CNTK_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
     return {(Vec<double>::V)vfmaq_f64((float64x2_t)c.v, (float64x2_t)a.v, (float64x2_t)b.v)};
 }
+NAS_CNTK_INLINE Vec<float> less(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return {(Vec<float>::V)vfmsq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v)};
+}
+NAS_CNTK_INLINE Vec<double> less(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return {(Vec<double>::V)vfmsq_f64((float64x2_t)c.v, (float64x2_t)a.v, (float64x2_t)b.v)};
+}
 NAS_CNTK_INLINE Vec<float> root(Vec<float> a) { return {(Vec<float>::V)vsqrtq_f32((float32x4_t)a.v)}; }
 NAS_CNTK_INLINE Vec<double> root(Vec<double> a) { return {(Vec<double>::V)vsqrtq_f64((float64x2_t)a.v)}; }
 #else
 template <class R>
 NAS_CNTK_INLINE Vec<R> fma(Vec<R> a, Vec<R> b, Vec<R> c) { return {a.v * b.v + c.v}; }
+template <class R>
+NAS_CNTK_INLINE Vec<R> less(Vec<R> a, Vec<R> b, Vec<R> c) { return {c.v - a.v * b.v}; }
 NAS_CNTK_INLINE Vec<float> root(Vec<float> a) {
     for (int i = 0; i < Vec<float>::width; ++i) a.v[i] = __builtin_sqrtf(a.v[i]);
     return a;
@@ -171,8 +183,9 @@ NAS_CNTK_EACH(operator*(NAS_CNTK_B x, NAS_CNTK_B y), x.of[i] * y.of[i])
 NAS_CNTK_EACH(fma(NAS_CNTK_B x, NAS_CNTK_B y, NAS_CNTK_B z), fma(x.of[i], y.of[i], z.of[i]))
 NAS_CNTK_EACH(root(NAS_CNTK_B x), root(x.of[i]))
 NAS_CNTK_EACH(magnitude(NAS_CNTK_B x), magnitude(x.of[i]))
-NAS_CNTK_EACH(with_sign(NAS_CNTK_B x, NAS_CNTK_B s), with_sign(x.of[i], s.of[i]))
-NAS_CNTK_EACH(above(NAS_CNTK_B x, NAS_CNTK_B y, NAS_CNTK_B p, NAS_CNTK_B q), above(x.of[i], y.of[i], p.of[i], q.of[i]))
+NAS_CNTK_EACH(less(NAS_CNTK_B x, NAS_CNTK_B y, NAS_CNTK_B z), less(x.of[i], y.of[i], z.of[i]))
+NAS_CNTK_EACH(above_or_zero(NAS_CNTK_B x, NAS_CNTK_B y), above_or_zero(x.of[i], y.of[i]))
+NAS_CNTK_EACH(choose_negative(NAS_CNTK_B s, NAS_CNTK_B x, NAS_CNTK_B y), choose_negative(s.of[i], x.of[i], y.of[i]))
 NAS_CNTK_EACH(greater(NAS_CNTK_B x, NAS_CNTK_B y), greater(x.of[i], y.of[i]))
 #undef NAS_CNTK_B
 #undef NAS_CNTK_EACH

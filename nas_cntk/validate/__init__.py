@@ -1,0 +1,1 @@
+"""Validation: the finite twin of an architecture, trained the usual way."""
