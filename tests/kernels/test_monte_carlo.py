@@ -25,7 +25,7 @@ from nas_cntk.kernels.backends import reference
 
 IMAGE_SHAPE = (5, 4, 2)
 WIDTH = 16  # and twice that
-DRAWS = 2000  # networks of each width
+DRAWS = 2800  # networks of each width
 CHUNK = 100  # drawn at once
 OUTPUTS = 64
 LARGEST_ERROR = 0.02  # of a standard error, relative to the greatest entry: the test's power

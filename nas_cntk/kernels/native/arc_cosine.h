@@ -65,21 +65,33 @@ NAS_CNTK_INLINE Vec polynomial(const Real (&c)[count], Vec x) {
     return sum;
 }
 
-// Takes S and T through a relu. `inverse1`, `inverse2` are 1/sqrt(v) and 1/sqrt(v'), `root1`, `root2` their inverses; where
-// `nonnegative`, every S is known to be >= 0 (after the first relu of a chain).
+// u^2 = 1 - |l|, or 0 at the edge. `inverse1`, `inverse2` are 1/sqrt(v) and 1/sqrt(v'); where `nonnegative`, every S is known
+// to be >= 0 (after the first relu of a chain).
+template <bool nonnegative, class Vec>
+NAS_CNTK_INLINE Vec relu_distance(Vec s, Vec inverse1, Vec inverse2) {
+    using Real = typename Vec::Real;
+    const Vec size = nonnegative ? s : magnitude(s);
+    return above_or_zero(less(size * inverse1, inverse2, Vec::all(Real(1))), Vec::all(ArcCosine<Real>::edge));
+}
+
+// Takes S and T through a relu, given u^2 and u; `root1`, `root2` are sqrt(v) and sqrt(v').
 template <bool nonnegative, bool tangent, class Vec>
-NAS_CNTK_INLINE void relu(Vec& s, Vec& t, Vec inverse1, Vec inverse2, Vec root1, Vec root2) {
+NAS_CNTK_INLINE void relu_moments(Vec& s, Vec& t, Vec u2, Vec u, Vec root1, Vec root2) {
     using Real = typename Vec::Real;
     using C = ArcCosine<Real>;
-    const Vec size = nonnegative ? s : magnitude(s);
-    const Vec u2 = above_or_zero(less(size * inverse1, inverse2, Vec::all(Real(1))), Vec::all(C::edge));
-    const Vec u = root(u2);
     if (tangent) {
-        const Vec fall = t * u * polynomial<Vec>(C::p, u2);
-        t = nonnegative ? t - fall : choose_negative(s, fall, t - fall);
+        const Vec fall = t * u;
+        const Vec p = polynomial<Vec>(C::p, u2);
+        t = nonnegative ? less(fall, p, t) : choose_negative(s, fall * p, less(fall, p, t));
     }
     const Vec base = nonnegative ? s : greater(s, Vec::all(Real(0)));
     s = fma(u2 * u * (root1 * root2), polynomial<Vec>(C::q, u2), base);
+}
+
+template <bool nonnegative, bool tangent, class Vec>
+NAS_CNTK_INLINE void relu(Vec& s, Vec& t, Vec inverse1, Vec inverse2, Vec root1, Vec root2) {
+    const Vec u2 = relu_distance<nonnegative>(s, inverse1, inverse2);
+    relu_moments<nonnegative, tangent>(s, t, u2, root(u2), root1, root2);
 }
 
 }  // namespace nas_cntk

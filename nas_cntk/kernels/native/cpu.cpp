@@ -189,86 +189,99 @@ template <class R, bool itself, bool sign_known, bool tangent, int count>
 inline __attribute__((always_inline)) void slide(const Axis& rows, const Axis& columns, const Images<R, itself>& images,
                                                  const Maps<R, itself>& maps, R scale, bool add, Field<R> in, Field<R> before,
                                                  const int32_t* before_columns, Field<R> out, int32_t n, R* ring, R* left) {
-    using Many = Bundle<R, count>;
-    using One = Vec<R>;
-    constexpr int parts = Lanes<R>::vectors, width = One::width;
+    using One = Lanes<R>;
+    constexpr int each = One::vectors;
+    using Many = Bundle<R, count * each>;
     const int64_t n_columns = columns.n;
     if (!itself)
         for (int g = 0; g < count; ++g)
             for (int32_t m = 0; m < n_columns; ++m) {
                 const int64_t p = rows.left[n + g] * maps.w1 + columns.left[m];
-                left[(2 * g) * n_columns + m] = maps.inverse1[p] / scale;
+                left[(2 * g) * n_columns + m] = maps.inverse1[p] * (R(1) / scale);
                 left[(2 * g + 1) * n_columns + m] = maps.root1[p] * scale;
             }
     const One kept = One::all(add ? R(1) : R(0));
-    for (int32_t k = 0; k < columns.n_segments; ++k)
-        for (int part = 0; part < parts; ++part) {
-            const int32_t first = columns.segments[k], last = columns.segments[k + 1];
-            const int64_t shift = int64_t(part) * width;
-            const R *s_in[count], *t_in[count], *inverse2[count], *root2[count], *inverse1[count], *root1[count];
-            for (int g = 0; g < count; ++g) {
-                const int64_t at = (int64_t(rows.in[n + g]) * columns.in_stride[0] + columns.in[first]) * lanes<R> + shift;
-                const int64_t p2 = (rows.right[n + g] * maps.w2 + columns.right[first]) * lanes<R> + shift;
-                const int64_t p1 = (rows.left[n + g] * maps.w1 + columns.left[first]) * lanes<R> + shift;
-                s_in[g] = in.s + at;
-                t_in[g] = in.t + at;
-                inverse2[g] = maps.inverse2 + p2;
-                root2[g] = maps.root2 + p2;
-                inverse1[g] = itself ? maps.inverse1 + p1 : left + (2 * g) * n_columns + first;
-                root1[g] = itself ? maps.root1 + p1 : left + (2 * g + 1) * n_columns + first;
-            }
-            R* const pair_s = ring + (part * n_columns + first) * 4 * width;
-            const int64_t to = columns.out[first] * lanes<R> + shift;
-            const int64_t to_before = (before_columns ? before_columns[first] : first) * lanes<R> + shift;
-            R *const s_before = before.s + to_before, *const t_before = before.t + to_before;
-            R *const s_out = out.s + to, *const t_out = out.t + to;
-            const auto take = [&](int32_t m, Many& s, Many& t) __attribute__((always_inline)) {
-                Many i1, i2, r1, r2;
-                for (int g = 0; g < count; ++g) {
-                    s.of[g] = One::load(s_in[g] + m * lanes<R>);
-                    if (tangent) t.of[g] = One::load(t_in[g] + m * lanes<R>);
-                    i2.of[g] = One::load(inverse2[g] + m * lanes<R>);
-                    r2.of[g] = One::load(root2[g] + m * lanes<R>);
-                    i1.of[g] = itself ? One::load(inverse1[g] + m * lanes<R>) * One::all(R(1) / scale) : One::all(inverse1[g][m]);
-                    r1.of[g] = itself ? One::load(root1[g] + m * lanes<R>) * One::all(scale) : One::all(root1[g][m]);
-                }
-                relu<sign_known, tangent>(s, t, i1, i2, r1, r2);
-            };
-            // Joins the sums along columns, h, with those of the rows before and writes two output rows at column m.
-            const auto join = [&](int32_t m, Many h_s, Many h_t) __attribute__((always_inline)) {
-                R* const kept_sums = pair_s + m * 4 * width;
-                const One two_s = One::load(kept_sums), one_s = One::load(kept_sums + width);
-                const One pair = count == 2 ? h_s.of[0] + h_s.of[count - 1] : h_s.of[0];
-                const One low_s = two_s + h_s.of[0], high_s = one_s + pair;
-                low_s.store(s_before + m * lanes<R>);
-                high_s.store(s_out + m * lanes<R>);
-                pair.store(kept_sums);
-                h_s.of[count - 1].store(kept_sums + width);
-                if (!tangent) return;
-                const One two_t = One::load(kept_sums + 2 * width), one_t = One::load(kept_sums + 3 * width);
-                const One pair_t = count == 2 ? h_t.of[0] + h_t.of[count - 1] : h_t.of[0];
-                fma(low_s, kept, two_t + h_t.of[0]).store(t_before + m * lanes<R>);
-                fma(high_s, kept, one_t + pair_t).store(t_out + m * lanes<R>);
-                pair_t.store(kept_sums + 2 * width);
-                h_t.of[count - 1].store(kept_sums + 3 * width);
-            };
-            Many s, t, two_s, two_t;
-            take(0, s, t);
-            two_s = s;
-            if (tangent) two_t = t;
-            for (int32_t m = 1; m < last - first; ++m) {
-                Many next_s, next_t;
-                take(m, next_s, next_t);
-                join(m - 1, two_s + next_s, tangent ? two_t + next_t : next_s);
-                two_s = s + next_s;
-                s = next_s;
-                if (tangent) {
-                    two_t = t + next_t;
-                    t = next_t;
-                }
-            }
-            join(last - first - 1, two_s, tangent ? two_t : two_s);
+    for (int32_t k = 0; k < columns.n_segments; ++k) {
+        const int32_t first = columns.segments[k], length = columns.segments[k + 1] - first;
+        const R *s_in[count], *t_in[count], *inverse2[count], *root2[count], *inverse1[count], *root1[count];
+        for (int g = 0; g < count; ++g) {
+            const int64_t at = (int64_t(rows.in[n + g]) * columns.in_stride[0] + columns.in[first]) * lanes<R>;
+            const int64_t p2 = (rows.right[n + g] * maps.w2 + columns.right[first]) * lanes<R>;
+            const int64_t p1 = (rows.left[n + g] * maps.w1 + columns.left[first]) * lanes<R>;
+            s_in[g] = in.s + at;
+            t_in[g] = in.t + at;
+            inverse2[g] = maps.inverse2 + p2;
+            root2[g] = maps.root2 + p2;
+            inverse1[g] = itself ? maps.inverse1 + p1 : left + (2 * g) * n_columns + first;
+            root1[g] = itself ? maps.root1 + p1 : left + (2 * g + 1) * n_columns + first;
         }
+        R* const sums = ring + int64_t(first) * 4 * lanes<R>;
+        const int64_t to = columns.out[first] * lanes<R>;
+        const int64_t to_before = (before_columns ? before_columns[first] : first) * lanes<R>;
+        R *const s_before = before.s + to_before, *const t_before = before.t + to_before;
+        R *const s_out = out.s + to, *const t_out = out.t + to;
+        const auto right_of = [](const R* const* p, int32_t m) __attribute__((always_inline)) {
+            Many x;
+            for (int g = 0; g < count; ++g)
+                for (int j = 0; j < each; ++j) x.of[g * each + j] = Vec<R>::load(p[g] + m * lanes<R> + j * Vec<R>::width);
+            return x;
+        };
+        const auto left_of = [](const R* const* p, int32_t m, R factor) __attribute__((always_inline)) {
+            Many x;
+            for (int g = 0; g < count; ++g)
+                for (int j = 0; j < each; ++j)
+                    x.of[g * each + j] = itself ? Vec<R>::load(p[g] + m * lanes<R> + j * Vec<R>::width) * Vec<R>::all(factor)
+                                                : Vec<R>::all(p[g][m]);
+            return x;
+        };
+        const auto row_of = [](const Many& x, int g) __attribute__((always_inline)) {
+            One y;
+            for (int j = 0; j < each; ++j) y.of[j] = x.of[g * each + j];
+            return y;
+        };
+        const auto take = [&](int32_t m, Many& s, Many& t) __attribute__((always_inline)) {
+            s = right_of(s_in, m);
+            if (tangent) t = right_of(t_in, m);
+            relu<sign_known, tangent>(s, t, left_of(inverse1, m, R(1) / scale), right_of(inverse2, m), left_of(root1, m, scale),
+                                      right_of(root2, m));
+        };
+        // Joins the sums along columns, h, with those of the rows before and writes two output rows at column m.
+        const auto join = [&](int32_t m, const Many& h_s, const Many& h_t) __attribute__((always_inline)) {
+            R* const kept_sums = sums + m * 4 * lanes<R>;
+            const One one = row_of(h_s, 0), last = row_of(h_s, count - 1);
+            const One pair = count == 2 ? one + last : one;
+            One low = One::load(kept_sums) + one, high = One::load(kept_sums + lanes<R>) + pair;
+            pair.store(kept_sums);
+            last.store(kept_sums + lanes<R>);
+            low.store(s_before + m * lanes<R>);
+            high.store(s_out + m * lanes<R>);
+            if (!tangent) return;
+            const One one_t = row_of(h_t, 0), last_t = row_of(h_t, count - 1);
+            const One pair_t = count == 2 ? one_t + last_t : one_t;
+            low = fma(low, kept, One::load(kept_sums + 2 * lanes<R>) + one_t);
+            high = fma(high, kept, One::load(kept_sums + 3 * lanes<R>) + pair_t);
+            pair_t.store(kept_sums + 2 * lanes<R>);
+            last_t.store(kept_sums + 3 * lanes<R>);
+            low.store(t_before + m * lanes<R>);
+            high.store(t_out + m * lanes<R>);
+        };
+        Many s, t, two_s, two_t;
+        take(0, s, t);
+        two_s = s;
+        if (tangent) two_t = t;
+        for (int32_t m = 1; m < length; ++m) {
+            Many next_s, next_t;
+            take(m, next_s, next_t);
+            join(m - 1, two_s + next_s, tangent ? two_t + next_t : next_s);
+            two_s = s + next_s;
+            s = next_s;
+            if (tangent) {
+                two_t = t + next_t;
+                t = next_t;
+            }
+        }
+        join(length - 1, two_s, tangent ? two_t : two_s);
+    }
 }
 
 // A layer whose windows slide along rows and columns.
@@ -303,15 +316,12 @@ void run_sliding(const Program& program, const Instruction& op, const Axis& rows
         if ((last - first) % 2) continue;
         // The last row of an even number: the sum of the last two rows, which the ring holds.
         const Field<R> to = output(last - 1);
-        const Vec<R> kept = Vec<R>::all(add ? R(1) : R(0));
-        for (int32_t m = 0; m < columns.n; ++m)
-            for (int part = 0; part < Lanes<R>::vectors; ++part) {
-                const R* sums = ring + (int64_t(part) * columns.n + m) * 4 * Vec<R>::width;
-                const int64_t at = int64_t(columns.out[m]) * lanes<R> + part * Vec<R>::width;
-                const Vec<R> s = Vec<R>::load(sums);
-                s.store(to.s + at);
-                if (tangent) fma(s, kept, Vec<R>::load(sums + 2 * Vec<R>::width)).store(to.t + at);
-            }
+        const auto kept = Lanes<R>::all(add ? R(1) : R(0));
+        for (int32_t m = 0; m < columns.n; ++m) {
+            const auto s = get(ring, 4 * m);
+            put(s, to.s, columns.out[m]);
+            if (tangent) put(fma(s, kept, get(ring, 4 * m + 2)), to.t, columns.out[m]);
+        }
     }
 }
 
@@ -453,15 +463,47 @@ void run_variance(const Program& program, const Instruction& op, const Axis& row
         }
 }
 
-// The whole program for one pair of images (times lanes). `out` is (readouts, 2, lanes).
+// One instruction in one block, for one pair of images (times lanes). `out` is (readouts, 2, lanes).
 template <class R, bool itself>
-void run(const Program& program, const Images<R, itself>& images, R* maps, double* out, R* scratch) {
+inline void execute(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
+                    R* maps, double* out, R* scratch, R* buffer) {
     const auto field = [&](Storage at) {
         const int64_t offset = at.global ? program.global_offset[at.slot] : program.slot_offset[at.slot];
         const int64_t size = at.global ? program.global_size[at.slot] : program.slot_size[at.slot];
         return Field<R>{scratch + offset * lanes<R>, scratch + (offset + size) * lanes<R>};
     };
-    R* buffer = scratch + program.row_buffer * lanes<R>;
+    const Field<R> in = op.n_in ? field(op.in[0]) : Field<R>{nullptr, nullptr};
+    switch (op.kind) {
+        case input_kind: return run_input(program, rows, columns, images, field(op.out));
+        case linear_kind: return run_linear(rows, columns, op.flags, in, field(op.out), buffer);
+        case relu_kind: return dispatch_relu(program, op, rows, columns, images, in, field(op.out));
+        case layer_kind: return dispatch_layer(program, op, rows, columns, images, in, field(op.out), buffer);
+        case sum_kind: {
+            const Field<R> to = field(op.out);
+            bool first_tangent = true;
+            for (int32_t k = 0; k < op.n_in; ++k) {
+                const Field<R> term = field(op.in[k]);
+                add_term(rows, columns, k, R(op.coefficient[k]), k == 0, term.s, to.s);
+                if (!(op.flags & tangent_out) || !op.in_flags[k]) continue;
+                add_term(rows, columns, k, R(op.coefficient[k]), first_tangent, term.t, to.t);
+                first_tangent = false;
+            }
+            return;
+        }
+        case head_kind:
+            run_head(rows, columns, op.coefficient[0], in.s, out + int64_t(op.u) * 2 * lanes<R>);
+            if (op.flags & tangent_in)
+                run_head(rows, columns, op.coefficient[0], in.t, out + (int64_t(op.u) * 2 + 1) * lanes<R>);
+            return;
+        case variance_kind: return run_variance(program, op, rows, columns, in.s, maps);
+    }
+}
+
+// The whole program for `count` left images with the same right ones: what is read of those stays in L1 between them.
+template <class R, bool itself>
+void run(const Program& program, const Images<R, itself>* images, int count, R* maps, double* out, R* scratch) {
+    const int64_t fields = program.row_buffer * lanes<R>;  // the buffer comes behind the fields of all left images
+    R* const buffer = scratch + together * fields;
     for (int32_t l = 0; l < program.n_levels; ++l) {
         const Level& level = program.levels[l];
         for (int32_t r = 0; r < level.n_row_groups; ++r)
@@ -470,31 +512,9 @@ void run(const Program& program, const Images<R, itself>& images, R* maps, doubl
                     const Instruction& op = level.instructions[i];
                     const Axis &rows = op.rows[r], &columns = op.columns[c];
                     if (rows.n == 0 || columns.n == 0) continue;
-                    const Field<R> in = op.n_in ? field(op.in[0]) : Field<R>{nullptr, nullptr};
-                    switch (op.kind) {
-                        case input_kind: run_input(program, rows, columns, images, field(op.out)); break;
-                        case linear_kind: run_linear(rows, columns, op.flags, in, field(op.out), buffer); break;
-                        case relu_kind: dispatch_relu(program, op, rows, columns, images, in, field(op.out)); break;
-                        case layer_kind: dispatch_layer(program, op, rows, columns, images, in, field(op.out), buffer); break;
-                        case sum_kind: {
-                            const Field<R> to = field(op.out);
-                            bool first_tangent = true;
-                            for (int32_t k = 0; k < op.n_in; ++k) {
-                                const Field<R> term = field(op.in[k]);
-                                add_term(rows, columns, k, R(op.coefficient[k]), k == 0, term.s, to.s);
-                                if (!(op.flags & tangent_out) || !op.in_flags[k]) continue;
-                                add_term(rows, columns, k, R(op.coefficient[k]), first_tangent, term.t, to.t);
-                                first_tangent = false;
-                            }
-                            break;
-                        }
-                        case head_kind:
-                            run_head(rows, columns, op.coefficient[0], in.s, out + int64_t(op.u) * 2 * lanes<R>);
-                            if (op.flags & tangent_in)
-                                run_head(rows, columns, op.coefficient[0], in.t, out + (int64_t(op.u) * 2 + 1) * lanes<R>);
-                            break;
-                        case variance_kind: run_variance(program, op, rows, columns, in.s, maps); break;
-                    }
+                    for (int k = 0; k < count; ++k)
+                        execute<R, itself>(program, op, rows, columns, images[k], maps, out + int64_t(k) * 2 * program.n_readouts * lanes<R>,
+                                           scratch + k * fields, buffer);
                 }
     }
 }
@@ -505,7 +525,8 @@ void variances(const Program& program, const R* images, int64_t first, int64_t l
     for (int64_t g = first; g < last; ++g) {
         R* own = maps + g * program.map_size * lanes<R>;
         const R* x = images + g * size;
-        run<R, true>(program, Images<R, true>{x, own, x, own}, own, nullptr, scratch);
+        const Images<R, true> itself{x, own, x, own};
+        run<R, true>(program, &itself, 1, own, nullptr, scratch);
     }
 }
 
@@ -514,16 +535,22 @@ void tile(const Program& program, const R* x1, const R* maps1, int64_t row_first
           int64_t first, int64_t last, double* out, R* scratch) {
     const int64_t size = int64_t(program.h) * program.w * program.c;
     const int64_t rows = row_last - row_first, columns = (last - first) * lanes<R>;
-    double sums[2 * 64 * lanes<R>];  // readouts are taken 64 at most: nas_cntk/kernels/plan.py splits larger families
+    const int64_t sums_of_one = 2 * int64_t(program.n_readouts) * lanes<R>;
+    double sums[together * 2 * most_readouts * lanes<R>];
     for (int64_t g = first; g < last; ++g)
-        for (int64_t r = row_first; r < row_last; ++r) {
-            for (int32_t k = 0; k < 2 * program.n_readouts * lanes<R>; ++k) sums[k] = 0;
-            const Images<R, false> images{x1 + r * size, maps1 + r * program.map_size, x2 + g * size * lanes<R>,
-                                          maps2 + g * program.map_size * lanes<R>};
-            run<R, false>(program, images, nullptr, sums, scratch);
-            for (int32_t k = 0; k < 2 * program.n_readouts; ++k)
-                for (int lane = 0; lane < lanes<R>; ++lane)
-                    out[(k * rows + (r - row_first)) * columns + (g - first) * lanes<R> + lane] = sums[k * lanes<R> + lane];
+        for (int64_t r = row_first; r < row_last; r += together) {
+            const int count = int(row_last - r < together ? row_last - r : together);
+            Images<R, false> images[together];
+            for (int k = 0; k < count; ++k)
+                images[k] = {x1 + (r + k) * size, maps1 + (r + k) * program.map_size, x2 + g * size * lanes<R>,
+                             maps2 + g * program.map_size * lanes<R>};
+            for (int64_t k = 0; k < count * sums_of_one; ++k) sums[k] = 0;
+            run<R, false>(program, images, count, nullptr, sums, scratch);
+            for (int k = 0; k < count; ++k)
+                for (int64_t i = 0; i < 2 * program.n_readouts; ++i)
+                    for (int lane = 0; lane < lanes<R>; ++lane)
+                        out[(i * rows + (r + k - row_first)) * columns + (g - first) * lanes<R> + lane] =
+                            sums[k * sums_of_one + i * lanes<R> + lane];
         }
 }
 

@@ -77,7 +77,7 @@ class Loaded {
         program.global_offset = global_offset_.data();
         program.global_size = global_size_.data();
         program.row_buffer = program.scratch;
-        program.scratch += next();
+        program.scratch = together * program.row_buffer + next();
         program.n_levels = next();
         levels_.resize(program.n_levels);
         for (Level& level : levels_) read_level(level);
@@ -106,10 +106,10 @@ class Loaded {
     // Entries of S then T of every storage; the caller's arrays of 32-bit integers hold each size in two halves.
     void sizes(int32_t n, std::vector<int64_t>& offset, std::vector<int64_t>& size) {
         for (int32_t k = 0; k < n; ++k) {
-            const int64_t rows = next(), columns = next();
+            const int64_t rows = next(), columns = next(), entries = apart(rows * columns);
             offset.push_back(program.scratch);
-            size.push_back(rows * columns);
-            program.scratch += 2 * rows * columns;
+            size.push_back(entries);
+            program.scratch += apart(2 * entries);
         }
     }
 

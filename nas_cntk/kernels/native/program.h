@@ -16,6 +16,12 @@
 namespace nas_cntk {
 
 constexpr int cache_line = 64;  // bytes: one vector of lanes, 16 floats or 8 doubles
+constexpr int together = 2;     // left images that are carried through side by side
+constexpr int most_readouts = 64;
+
+// Entries between the beginnings of two arrays that are read side by side. 8 x 8 entries are 4 KiB, and arrays a multiple
+// of that apart fall into the same sets of an L1 cache and look alike to its store buffer.
+constexpr int64_t apart(int64_t entries) { return entries % 64 > 56 || entries % 64 < 8 ? entries + 20 : entries; }
 
 enum Kind : int32_t { input_kind, linear_kind, relu_kind, sum_kind, head_kind, variance_kind, layer_kind };
 
@@ -86,8 +92,8 @@ struct Program {
     int32_t n_globals;
     const int64_t* global_offset;
     const int64_t* global_size;
-    int64_t scratch;  // entries of slots, globals and the row buffer
-    int64_t row_buffer;
+    int64_t row_buffer;  // entries of slots and globals, which come first in the scratch memory of one left image
+    int64_t scratch;     // entries of those of all left images carried together, and of one row buffer
     int32_t n_levels;
     const Level* levels;
 };
