@@ -62,5 +62,6 @@ clean:
 		echo "error: nas-cntk needs a C++20 compiler to build its core and found none; install g++ or clang++, or set CXX" >&2; exit 1
 	@echo "building nas-cntk and installing it into .venv ..."
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
-	@cp .venv/lib/python3*/site-packages/nas_cntk/kernels/_native*.so nas_cntk/kernels/
+	@for core in .venv/lib/python3*/site-packages/nas_cntk/kernels/_native*.so; do \
+		cp "$$core" nas_cntk/kernels/.core && mv nas_cntk/kernels/.core "nas_cntk/kernels/$${core##*/}"; done
 	@touch $@

@@ -218,7 +218,7 @@ def _document(text: str | bytes | Mapping[str, object]) -> Mapping[str, object]:
         if len(text) > LARGEST_JSON:
             raise ArchitectureError(f"an architecture of {len(text)} characters; at most {LARGEST_JSON} are read")
         try:
-            document = json.loads(text)
+            document = json.loads(text, object_pairs_hook=_object)
         except RecursionError:
             raise ArchitectureError("not an architecture: JSON nested too deeply") from None
         except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, and numbers of absurd length
@@ -229,6 +229,15 @@ def _document(text: str | bytes | Mapping[str, object]) -> Mapping[str, object]:
     if extra:
         raise ArchitectureError(f'unknown field {extra[0][:40]!r} beside "nodes"; remove it')
     return document
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ArchitectureError(f"the field {name[:40]!r} is there twice in one object; keep one")
+        found[name] = value
+    return found
 
 
 def _nodes_of(document: Mapping[str, object]) -> tuple[Node, ...]:

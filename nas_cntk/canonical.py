@@ -19,7 +19,7 @@ from nas_cntk.errors import ArchitectureError
 if TYPE_CHECKING:
     from nas_cntk.architecture import Node
 
-WORK_LIMIT = 20_000_000  # edges looked at while breaking ties; an architecture of this symmetry has no use
+WORK_LIMIT = 5_000_000  # edges looked at while breaking ties; an architecture of this symmetry has no use
 
 Value = tuple[tuple[int, int], ...]  # a sum of atoms: (atom, multiplicity), sorted by atom
 

@@ -16,6 +16,11 @@ from nas_cntk.errors import RegressionError
 
 Float = NDArray[np.float64]
 
+SMALL = 4096
+"""Images up to which the float64 solve is taken whatever the system says of its memory."""
+
+PREDICTED_AT_A_TIME = 4096
+
 RIDGE_GRID = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """What `ridge="loo"` chooses from, in multiples of the mean diagonal."""
 
@@ -28,7 +33,8 @@ class Fit:
     """A solved regression, with every score that needs no held-out image.
 
     `ridge` and `jitter` are multiples of `mean_diagonal`; the solved matrix is
-    K + (ridge + jitter) mean_diagonal I. `alignment` is that of K itself.
+    K + (ridge + jitter) mean_diagonal I. `alignment` is that of K itself. Of a kernel solved by `solver.solve`, for
+    want of memory, the leave-one-out scores, the likelihood and the alignment are nan.
     """
 
     alpha: Float  # shape: (n, c)
@@ -90,8 +96,11 @@ def fit(kernel: NDArray[Any], y: NDArray[Any], num_classes: int, ridge: float | 
     mean(diag K) (n eps64 + 4 eps), eps being that of the dtype `kernel` comes in. It is then the least of
     `JITTERS` that leaves every pivot above that. A duplicate image is the usual cause.
 
+    A kernel whose float64 matrices do not fit into the available memory goes to `solver.solve`, which needs n^2
+    float32 numbers and gives alpha alone.
+
     Args:
-        kernel: shape (n, n), symmetric (the lower triangle is read).
+        kernel: shape (n, n), symmetric (the lower triangle is read); an array or a Gram matrix.
         y: shape (n,), integers from 0.
         ridge: a multiple of the mean diagonal, or "loo": the one of `RIDGE_GRID` with the least leave-one-out
             mean squared error (the first of equals). Held-out images are never asked.
@@ -100,6 +109,8 @@ def fit(kernel: NDArray[Any], y: NDArray[Any], num_classes: int, ridge: float | 
         RegressionError: on a kernel that is not finite, not square, not symmetric, has no positive diagonal
             or is far from positive definite; on labels as `targets` does, or of one class; on a bad ridge.
     """
+    if getattr(kernel, "ndim", 0) == 2 and _too_large(len(kernel)):
+        return _fit_large(kernel, y, num_classes, ridge)
     k = _checked(kernel)
     y_targets = targets(y, num_classes)
     if len(y_targets) != len(k):
@@ -114,6 +125,28 @@ def fit(kernel: NDArray[Any], y: NDArray[Any], num_classes: int, ridge: float | 
     return _solve(k, y_targets, float(ridge))
 
 
+def _too_large(n: int) -> bool:
+    from nas_cntk.kernels.budget import available_memory
+
+    # The kernel in float64, its factor, and two more for the alignment.
+    return n > SMALL and 4 * 8 * n * n > available_memory()
+
+
+def _fit_large(kernel: NDArray[Any], y: NDArray[Any], num_classes: int, ridge: float | Literal["loo"]) -> Fit:
+    from nas_cntk.solver import solve
+
+    if ridge == "loo":
+        raise RegressionError(
+            f"{len(kernel)} images are too many for this memory to choose a ridge by leave-one-out;"
+            " choose it on fewer images, and give the number"
+        )
+    solution = solve(kernel, y, num_classes, ridge)
+    unknown = math.nan
+    return Fit(
+        solution.alpha, solution.ridge, solution.jitter, solution.mean_diagonal, unknown, unknown, unknown, unknown
+    )
+
+
 def predict(fitted: Fit, kernel: NDArray[Any]) -> Float:
     """Return predictions, shape (m, c); the class is the argmax, the lowest one of equals.
 
@@ -123,13 +156,16 @@ def predict(fitted: Fit, kernel: NDArray[Any]) -> Float:
     Raises:
         RegressionError: on a kernel that is not finite or does not have n columns.
     """
-    k = np.asarray(kernel)
+    shape = np.shape(kernel)
     n = len(fitted.alpha)
-    if k.ndim != 2 or k.shape[1] != n:
-        raise RegressionError(f"a kernel of shape {k.shape} for a fit of {n} images; it must be (images, {n})")
-    if not np.isfinite(k).all():
-        raise RegressionError("the held-out kernel is not finite; compute it in float64, or scale the images")
-    predictions: Float = k.astype(np.float64, copy=False) @ fitted.alpha
+    if len(shape) != 2 or shape[1] != n:
+        raise RegressionError(f"a kernel of shape {shape} for a fit of {n} images; it must be (images, {n})")
+    predictions: Float = np.empty((shape[0], fitted.num_classes))
+    for start in range(0, shape[0], PREDICTED_AT_A_TIME):  # of a kernel on disk, no more than these rows are read
+        rows = np.asarray(kernel[start : start + PREDICTED_AT_A_TIME])
+        if not np.isfinite(rows).all():
+            raise RegressionError("the held-out kernel is not finite; compute it in float64, or scale the images")
+        predictions[start : start + len(rows)] = rows.astype(np.float64, copy=False) @ fitted.alpha
     return predictions
 
 

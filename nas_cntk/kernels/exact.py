@@ -141,12 +141,14 @@ def kernel_family(
     if name == "reference":
         from nas_cntk.kernels.backends import reference
 
-        pairs = reference.kernels(archs, a1.astype(np.float64), a2.astype(np.float64), x2 is None, tick)
+        with np.errstate(over="ignore", invalid="ignore"):
+            pairs = reference.kernels(archs, a1.astype(np.float64), a2.astype(np.float64), x2 is None, tick)
     else:
         from nas_cntk.kernels.backends import cpu
 
         pairs = cpu.kernels(archs, a1, a2, x2 is None, kind, np.dtype(dtype), tick)
-    results = [(nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False)) for nngp, ntk in pairs]
+    with np.errstate(over="ignore"):  # a kernel that is too large is an error of ours, below
+        results = [(nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False)) for nngp, ntk in pairs]
     for nngp, ntk in results:
         if not (np.isfinite(nngp).all() and (kind == "nngp" or np.isfinite(ntk).all())):
             mend = "ask for float64" if dtype == "float32" else "scale the images or sum fewer branches"

@@ -40,6 +40,7 @@ class Field:
         side: of a pooling, 0 for (i, j) and 1 for (i', j').
         coefficients: of a sum, one an input.
         variances: of a relu, the fields whose equal positions hold the variances of its left and right input.
+        aligned: of a relu, whether both inputs are maps of one Gaussian weight: every correlation is +1 or -1.
     """
 
     kind: Literal["input", "conv", "pool", "relu", "sum"]
@@ -50,6 +51,7 @@ class Field:
     side: int = 0
     coefficients: tuple[float, ...] = ()
     variances: tuple[int, ...] = ()
+    aligned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,25 @@ class _Lowering:
             else:
                 same[index] = known[label] = index
                 self.op[index], self.reads[index], self.shape[index] = node.op, reads, shapes[index]
+        self.weight = self._weights(int(image_shape[2]))
         self.last = max(self.op)
         self.memo: dict[tuple[int, int], Terms] = {}
+
+    def _weights(self, channels: int) -> dict[int, int | None]:
+        # Nodes that are one Gaussian weight times a map (a 1x1 conv of a gray image, sums and poolings of it, 1x1 convs
+        # of those): the node whose weight it is, or None.
+        weight: dict[int, int | None] = {}
+        for index, op in self.op.items():
+            read = {weight[i] for i, _ in self.reads[index]}
+            if isinstance(op, ops.Input):
+                weight[index] = index if channels == 1 else None
+            elif len(read) != 1 or None in read or isinstance(op, ops.Relu):
+                weight[index] = None
+            elif isinstance(op, ops.Conv):
+                weight[index] = index if op.kernel == 1 else None
+            else:
+                weight[index] = read.pop()
+        return weight
 
     def head(self) -> tuple[Head, bool]:
         dense = self.op[self.last]
@@ -221,7 +240,8 @@ class _Lowering:
             both = yield x, y
             variances = self.alone(of_left), self.alone(of_right)
             inputs = (self.alone(both),) if both else ()
-            return self.new("relu", inputs, self.shape[u], self.shape[v], variances=variances)
+            aligned = self.weight[x] is not None and self.weight[x] == self.weight[y]
+            return self.new("relu", inputs, self.shape[u], self.shape[v], variances=variances, aligned=aligned)
         if isinstance(left, ops.Relu):  # Stein's lemma
             return _scaled((yield self.reads[u][0][0], v), 1 / math.sqrt(2))
         if isinstance(right, ops.Relu):
@@ -273,8 +293,9 @@ class _Lowering:
         op: ops.Conv | ops.AvgPool | None = None,
         side: int = 0,
         variances: tuple[int, ...] = (),
+        aligned: bool = False,
     ) -> Terms:
-        one = Field(kind, inputs, left, right, op, side, (), variances)
+        one = Field(kind, inputs, left, right, op, side, (), variances, aligned)
         return ((self.family.number(one), 1.0),)
 
 

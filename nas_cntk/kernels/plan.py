@@ -25,7 +25,7 @@ SHORT_PLANE = 8  # pairs along one axis: 8 x 8 entries of S and T are 8 KiB, a q
 MOST_HEADS = 64  # of one program; the engine keeps their sums on its stack
 
 INPUT, LINEAR, RELU, SUM, HEAD, VARIANCE, LAYER = range(7)
-TANGENT_IN, TANGENT_OUT, ADD_S, NONNEGATIVE = 1, 2, 4, 8
+TANGENT_IN, TANGENT_OUT, ADD_S, NONNEGATIVE, ALIGNED = 1, 2, 4, 8, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +184,7 @@ class _Planner:
             for relu, users in readers.items()
             if self.family.fields[relu].kind == "relu"
             and self.family.fields[relu].inputs
+            and not self.family.fields[relu].aligned
             and len(users) == 1
             and self.family.fields[users[0]].kind == "conv"
             and relu not in elsewhere
@@ -393,6 +394,7 @@ class _Planner:
                 relu = self.family.fields[op.out if op.kind == RELU else op.relu]
                 u, v = (self.maps.index(number) for number in relu.variances)
                 flags |= NONNEGATIVE if op.inputs and self.nonnegative[op.inputs[0]] else 0
+                flags |= ALIGNED if relu.aligned else 0
                 coefficients = tuple(self.scale[number] for number in op.inputs)
             if one.kind == "sum":
                 coefficients = tuple(c / self.scale[i] for c, i in zip(one.coefficients, op.inputs, strict=True))
@@ -486,7 +488,9 @@ class _Planner:
         self._ints(starts)
         self._int(len(chain))
         self._ints(chain)
-        self._real(np.full(len(runs), self._conv_weight(number) if axis == 0 else 1.0) if one.kind == "conv" else 1 / lengths)
+        self._real(
+            np.full(len(runs), self._conv_weight(number) if axis == 0 else 1.0) if one.kind == "conv" else 1 / lengths
+        )
 
     def _conv_weight(self, number: int) -> float:
         # 1, but for the conv that divides a grown scale out.
@@ -514,7 +518,8 @@ class _Planner:
             for first, last in zip(starts, starts[1:], strict=False):
                 neighbours = ((max(first, m - 1), min(last, m + 2)) for m in range(first, last))
                 if not all(
-                    np.array_equal(run, np.arange(*ends)) for run, ends in zip(runs[first:last], neighbours, strict=True)
+                    np.array_equal(run, np.arange(*ends))
+                    for run, ends in zip(runs[first:last], neighbours, strict=True)
                 ):
                     starts = []
                     break

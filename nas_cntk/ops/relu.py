@@ -28,13 +28,14 @@ class Relu:
         """Return the input's (h, w)."""
         return map_shape(shapes, self.NAME)
 
-    def covariance(self, s: Array, t: Array, v1: Array, v2: Array, one: bool) -> tuple[Array, Array]:
+    def covariance(self, s: Array, t: Array, v1: Array, v2: Array, one: bool, aligned: bool) -> tuple[Array, Array]:
         """Return covariance sqrt(v v') k1(l) and tangent k0(l) T, with l = S / sqrt(v v').
 
         Args:
             s, t: covariance and tangent of the two inputs, shape (n, h, w, h, w).
             v1, v2: variances of the two inputs, shape (n, h, w).
             one: whether this is one node on one image, so that l = 1 at equal positions by construction.
+            aligned: whether both inputs are maps of one Gaussian weight, so that l is +1 or -1 by construction.
 
         Source: equations 19 and 20 times c_sigma.
         """
@@ -42,7 +43,7 @@ class Relu:
         dead = scale == 0  # a black patch: relu(0) = 0, and no correlation is defined
         correlation = np.where(dead, 0.0, s / np.where(dead, 1.0, scale))
         # k0 has a square root at l = 1 and -1 and loses half the digits there.
-        edge = np.abs(correlation) > 1 - 4 * np.finfo(np.float64).eps
+        edge = aligned | (np.abs(correlation) > 1 - 4 * np.finfo(np.float64).eps)
         correlation = np.where(edge, np.sign(correlation), correlation)
         if one:
             n, h, w = v1.shape

@@ -249,3 +249,39 @@ def test_relu_of_a_sum_with_itself() -> None:
                 k = np.stack(kernel(net(times, after), x, kind="both", backend=backend, dtype="float64"))
                 # The readout and the second conv are trained on features `times` as large, the first conv through them.
                 np.testing.assert_allclose(k, times**2 * once, rtol=1e-12)
+
+
+CHAINS: dict[str, tuple[ops.AvgPool, ...]] = {
+    "nothing": (),
+    "one pooling": (ops.AvgPool(3, 1, "same"),),
+    "a stride": (ops.AvgPool(2, 2), ops.AvgPool(3, 1, "same")),
+    "three poolings": (ops.AvgPool(3, 1, "same"), ops.AvgPool(3, 1, "same"), ops.AvgPool(3, 1, "same")),
+    "nearly the mean": (ops.AvgPool(1023, 1, "same"), ops.AvgPool(5, 1, "same")),
+}
+
+
+@pytest.mark.parametrize("backend, dtype", [("reference", "float64"), ("cpu", "float64"), ("cpu", "float32")])
+@pytest.mark.parametrize("chain", list(CHAINS))
+def test_gray_images_under_a_1x1_conv(chain: str, backend: str, dtype: str) -> None:
+    """One weight times a linear map g of the image: every correlation is 1 or -1, and the kernel is max(g g', 0).
+
+    k0 has a square root there, so a correlation that is off by rounding costs half the digits. Poolings nearly cancel
+    what they add, and leave a rounding error that is large beside the little that remains.
+    """
+    b = Builder()
+    x = b.conv(b.input(), 1)
+    for op in CHAINS[chain]:
+        x = b.node(op, x)
+    b.dense(b.global_avg_pool(b.relu(x)))
+    arch = b.build()
+    for seed in range(30):
+        images = np.random.default_rng(seed).standard_normal((3, 6, 5, 1))
+        g = images[..., 0]
+        for op in CHAINS[chain]:
+            means = [averages(op, n, op.output_shape((g.shape[1:],))[axis]) for axis, n in enumerate(g.shape[1:])]
+            g = np.einsum("ai,nij,bj->nab", means[0], g, means[1])
+        nngp = np.maximum(np.einsum("nij,mkl->nmijkl", g, g), 0).mean(axis=(2, 3, 4, 5))
+        got = kernel(arch, images, kind="both", backend=backend, dtype=dtype)
+        for matrix, true in zip(got, (nngp, 2 * nngp), strict=True):
+            error = np.abs(matrix - true).max() / np.abs(true).max()
+            assert error < (1e-9 if dtype == "float64" else 5e-5), f"seed {seed}: {error:.1e}"

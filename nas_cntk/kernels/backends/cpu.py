@@ -74,20 +74,26 @@ def kernels(
 
 
 def _degenerate(archs: Sequence[Architecture], channels: int) -> bool:
-    # A 1x1 conv that reads a gray image (through poolings at most) is one weight times the image: every correlation is
-    # +1 or -1, right where float32 cannot tell k0, and sums and poolings of it round it away. float64 can.
+    # A chain of 1x1 convs and relus sees one pixel of a gray image, and most correlations in it are 0 or +-1, right where
+    # k0 has its square root. Sums and poolings of it round the 1 away further than float32 can tell, so that such an
+    # architecture is computed in float64.
     if channels != 1:
         return False
     for arch in archs:
-        linear: set[int] = set()
+        exact: dict[int, bool] = {}  # nodes of such chains; whether without sums and poolings
         for index in arch.live:
             node = arch.nodes[index]
-            if isinstance(node.op, ops.Input) or (
-                isinstance(node.op, (ops.AvgPool, ops.Add)) and all(i in linear for i in node.inputs)
-            ):
-                linear.add(index)
-            elif isinstance(node.op, ops.Conv) and node.op.kernel == 1 and node.inputs[0] in linear:
+            known = [exact[i] for i in node.inputs if i in exact]
+            if isinstance(node.op, ops.Input):
+                exact[index] = True
+            elif len(known) < len(node.inputs) or (isinstance(node.op, ops.Conv) and node.op.kernel > 1):
+                continue
+            elif isinstance(node.op, (ops.AvgPool, ops.Add)):
+                exact[index] = False
+            elif isinstance(node.op, ops.Relu) and not known[0]:
                 return True
+            else:
+                exact[index] = known[0]
     return False
 
 

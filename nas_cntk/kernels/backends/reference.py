@@ -15,6 +15,7 @@ Stein's lemma and from the definition of k0 and k1 as expectations over two join
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -76,8 +77,25 @@ class _Fold:
     def __init__(self, arch: Architecture, x1: Array, x2: Array, own: tuple[_Fold, _Fold] | None) -> None:
         self.atoms, _ = simplify([arch.nodes[i] for i in arch.live], list(arch.live))
         self.x1, self.x2, self.own = x1, x2, own
+        self.weight = self._weights()
         self._moments: dict[tuple[int, int], Moments] = {}
         self._variances: dict[Value, Array] = {}
+
+    def _weights(self) -> list[int | None]:
+        # Atoms that are one Gaussian weight times a map: a 1x1 conv of a gray image, poolings of it, 1x1 convs of those.
+        # The number of the weight, or None. Two maps of one weight have correlation +1 or -1, whatever rounding says.
+        weight: list[int | None] = []
+        for index, atom in enumerate(self.atoms):
+            read = {weight[i] for i, _ in atom.reads}
+            if isinstance(atom.op, ops.Input):
+                weight.append(index if self.x1.shape[-1] == 1 else None)
+            elif len(read) != 1 or None in read:
+                weight.append(None)
+            elif isinstance(atom.op, ops.Conv):
+                weight.append(index if atom.op.kernel == 1 else None)
+            else:
+                weight.append(read.pop() if isinstance(atom.op, ops.AvgPool) else None)
+        return weight
 
     def readout(self) -> tuple[Array, Array]:
         """Return nngp and ntk, each (n,)."""
@@ -99,7 +117,7 @@ class _Fold:
             for b, n in v:
                 part = self._atoms(a, b)
                 if part is not None:
-                    s, t = float(m * n) * part[0], float(m * n) * part[1]
+                    s, t = _float(m * n) * part[0], _float(m * n) * part[1]
                     total = (s, t) if total is None else (total[0] + s, total[1] + t)
         return total
 
@@ -151,7 +169,9 @@ class _Fold:
             v1, v2 = self._variance(left.reads, 0), self._variance(right.reads, 1)
             nothing = np.zeros((*v1.shape, *v2.shape[1:]))
             s, t = self.moments(left.reads, right.reads) or (nothing, nothing)
-            return left.op.covariance(s, t, v1, v2, one=a == b and self.own is None)
+            weights = {self.weight[i] for i, _ in (*left.reads, *right.reads)}
+            aligned = len(weights) == 1 and None not in weights
+            return left.op.covariance(s, t, v1, v2, one=a == b and self.own is None, aligned=aligned)
         if isinstance(left.op, ops.Relu):
             return _both(self.moments(left.reads, v), left.op.covariance_with_gaussian)
         if isinstance(right.op, ops.Relu):
@@ -176,6 +196,11 @@ class _Fold:
             assert moments is not None, "a field with itself has a covariance"
             self._variances[u] = np.maximum(np.einsum("nijij->nij", moments[0]), 0.0)
         return self._variances[u]
+
+
+def _float(number: int) -> float:
+    # A hundred nested doublings are 2^100; a thousand are more than a float holds.
+    return float(number) if number.bit_length() <= 1023 else math.inf
 
 
 def _both(moments: Moments, linear: Callable[..., Array], *arguments: object) -> Moments:

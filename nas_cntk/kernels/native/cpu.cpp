@@ -171,10 +171,25 @@ void run_relu(const Program& program, const Instruction& op, const Axis& rows, c
     }
 }
 
+// The same where every correlation is +1 or -1: k1 and k0 are 1 and 1, or 0 and 0.
+template <class R>
+void run_aligned(const Axis& rows, const Axis& columns, int32_t flags, Field<R> in, Field<R> out) {
+    const auto zero = Lanes<R>::all(0);
+    for (int32_t n = 0; n < rows.n; ++n)
+        for (int32_t m = 0; m < columns.n; ++m) {
+            const int64_t from = int64_t(rows.in[n]) * columns.in_stride[0] + columns.in[m];
+            const int64_t to = int64_t(rows.out[n]) * columns.out_stride + columns.out[m];
+            const auto s = get(in.s, from);
+            put(greater(s, zero), out.s, to);
+            if (flags & tangent_out) put(choose_negative(s, zero, get(in.t, from)), out.t, to);
+        }
+}
+
 template <class R, bool itself>
 void dispatch_relu(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
                    Field<R> in, Field<R> out) {
     const bool tangent = op.flags & tangent_out, sign_known = op.flags & nonnegative;
+    if (op.flags & aligned) return run_aligned(rows, columns, op.flags, in, out);
     if (sign_known && tangent) return run_relu<R, itself, true, true>(program, op, rows, columns, images, in, out);
     if (sign_known) return run_relu<R, itself, true, false>(program, op, rows, columns, images, in, out);
     if (tangent) return run_relu<R, itself, false, true>(program, op, rows, columns, images, in, out);

@@ -30,6 +30,7 @@ enum Flag : int32_t {
     tangent_out = 2,  // the output has one
     add_s = 4,        // a trainable conv: the output's tangent gets the output's covariance added
     nonnegative = 8,  // every correlation is known to be >= 0
+    aligned = 16,     // every correlation is known to be +1 or -1
 };
 
 // One axis of one instruction in one group. Which members are used depends on the kind.
