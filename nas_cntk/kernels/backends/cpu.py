@@ -74,7 +74,7 @@ def kernels(
 
 
 def _degenerate(archs: Sequence[Architecture], channels: int) -> bool:
-    # A chain of 1x1 convs and relus sees one pixel of a gray image, and most correlations in it are 0 or +-1, right where
+    # A chain of 1x1 convs and relus sees one pixel of a gray image, and most correlations in it are 0 or +-1, where
     # k0 has its square root. Sums and poolings of it round the 1 away further than float32 can tell, so that such an
     # architecture is computed in float64.
     if channels != 1:

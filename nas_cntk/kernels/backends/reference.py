@@ -82,7 +82,7 @@ class _Fold:
         self._variances: dict[Value, Array] = {}
 
     def _weights(self) -> list[int | None]:
-        # Atoms that are one Gaussian weight times a map: a 1x1 conv of a gray image, poolings of it, 1x1 convs of those.
+        # Atoms that are one Gaussian weight times a map: a 1x1 conv of a gray image, its poolings, their 1x1 convs.
         # The number of the weight, or None. Two maps of one weight have correlation +1 or -1, whatever rounding says.
         weight: list[int | None] = []
         for index, atom in enumerate(self.atoms):
