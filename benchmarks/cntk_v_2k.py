@@ -53,7 +53,8 @@ def main() -> None:
     print(f"{time.perf_counter() - started:.1f} s in all, of which {kernels:.1f} s for the kernels")
     if far and len(x) == 2000 and len(x_test) == 10_000:
         print(
-            f"{far} of {len(PAPER)} differ by more than {ALLOWED} points; try {'without ' if given.plain else ''}--plain"
+            f"{far} of {len(PAPER)} differ by more than {ALLOWED} points;"
+            f" try {'without ' if given.plain else ''}--plain"
         )
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/cntk_v_full.py PATH_OF_CIFAR10 STORE
 
-Interrupted or killed, the same command goes on where it was. Needs about 7 GB on the disk and 12 GB of memory. The paper
-has 64.47 %.
+Interrupted or killed, the same command goes on where it was. Needs about 7.5 GB on the disk and 13 GB of memory. The
+paper has 64.47 %.
 
 Source: Arora et al., "On Exact Computation with an Infinitely Wide Neural Net" (2019), Table 1.
 """

@@ -33,9 +33,7 @@ READERS: dict[str, Callable[[Source], Raw]] = {
 FORMS = "digits, cifar10:PATH, npz:PATH, idx:DIR or folder:DIR"
 
 
-def load(
-    spec: str, *, image_size: int | None = None, download: bool = False, skip_bad: bool = False
-) -> Dataset:
+def load(spec: str, *, image_size: int | None = None, download: bool = False, skip_bad: bool = False) -> Dataset:
     """Read a dataset: ``digits``, ``cifar10:PATH``, ``npz:PATH``, ``idx:DIR`` or ``folder:DIR``.
 
     ``image_size`` averages every image to that many rows and columns; ``download`` fetches CIFAR-10 to

@@ -102,9 +102,7 @@ def _check_images(x: NDArray[Any], what: str) -> None:
         bad = ~np.isfinite(x[part]).all(axis=(1, 2, 3))
         if bad.any():
             first = part.start + int(bad.argmax())
-            raise DataError(
-                f"{what} hold NaN or infinite pixels (first in image {first}): repair or drop them"
-            )
+            raise DataError(f"{what} hold NaN or infinite pixels (first in image {first}): repair or drop them")
 
 
 def _check_labels(labels: NDArray[Any], n: int, what: str) -> None:
@@ -131,15 +129,11 @@ def _target_size(x: NDArray[Any], image_size: int | None) -> tuple[int, int]:
 def _number(labels: NDArray[Any], names: NDArray[Any]) -> NDArray[np.int64]:
     """Labels (m,) as positions among the training set's names."""
     if (labels.dtype.kind in "UT") != (names.dtype.kind in "UT"):
-        raise DataError(
-            f"test labels are {labels.dtype}, training labels {names.dtype}: store one kind of label"
-        )
+        raise DataError(f"test labels are {labels.dtype}, training labels {names.dtype}: store one kind of label")
     known = np.isin(labels, names)
     if not known.all():
         unknown = [str(name) for name in np.unique(labels[~known])]
-        raise DataError(
-            f"test labels without any training image: {first_few(unknown)}; add some or drop them"
-        )
+        raise DataError(f"test labels without any training image: {first_few(unknown)}; add some or drop them")
     return np.searchsorted(names, labels).astype(np.int64)
 
 

@@ -166,9 +166,7 @@ def _batch(name: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != MD5[name]:
-        raise DataError(
-            f"{name} has MD5 {found}, the official one is {MD5[name]}: damaged, fetch CIFAR-10 again"
-        )
+        raise DataError(f"{name} has MD5 {found}, the official one is {MD5[name]}: damaged, fetch CIFAR-10 again")
     table = unpickle(content, name)
     data = table.get(b"data") if isinstance(table, dict) else None
     labels = table.get(b"labels") if isinstance(table, dict) else None
@@ -205,9 +203,7 @@ class _PlainUnpickler(pickle.Unpickler):
         }
         wanted = f"{module}.{name}"
         if wanted not in known:
-            raise DataError(
-                f"the pickle asks for {wanted!r} and was not run: only arrays and plain values are read"
-            )
+            raise DataError(f"the pickle asks for {wanted!r} and was not run: only arrays and plain values are read")
         return known[wanted]
 
 
@@ -231,9 +227,7 @@ def _fetched(path: Path) -> Path:
     Raises: DataError.
     """
     if path.name.endswith((".tar", ".tar.xz")) and not path.exists():
-        raise DataError(
-            f"{show(path)} does not exist, and the download is a tar.gz: name a folder or a .tar.gz"
-        )
+        raise DataError(f"{show(path)} does not exist, and the download is a tar.gz: name a folder or a .tar.gz")
     target = path if path.name.endswith((".tar.gz", ".tgz")) else path / ARCHIVE_NAME
     if target.exists() or path.is_file():
         return path
@@ -263,9 +257,7 @@ def _copy(read_block: Callable[[int], bytes], out: IO[bytes]) -> str:
     while block := read_block(1 << 20):
         size += len(block)
         if size > MAX_ARCHIVE_BYTES:
-            raise DataError(
-                f"{URL} gave over {MAX_ARCHIVE_BYTES >> 20} MiB, about 163 are due: try again later"
-            )
+            raise DataError(f"{URL} gave over {MAX_ARCHIVE_BYTES >> 20} MiB, about 163 are due: try again later")
         digest.update(block)
         out.write(block)
     return digest.hexdigest()

@@ -85,9 +85,7 @@ def read(source: Source) -> Raw:
 
     x, divisor, mixed = _stack(images, side)
     if mixed and source.image_size is None:
-        notes.append(
-            f"images of several sizes: all are resized to {side} x {side} (choose with --image-size)"
-        )
+        notes.append(f"images of several sizes: all are resized to {side} x {side} (choose with --image-size)")
     labels = np.array([file.label for file in files])
     test = np.array([file.test for file in files])
     if not test.any():

@@ -68,9 +68,7 @@ def _read(path: Path, dims: int) -> NDArray[np.uint8]:
         with gzip.open(path) if compressed else path.open("rb") as stream:
             return _parse(stream, path, dims)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{show(path)} is truncated or no gzip file ({one_line(error)}): fetch it again"
-        ) from None
+        raise DataError(f"{show(path)} is truncated or no gzip file ({one_line(error)}): fetch it again") from None
 
 
 def _parse(stream: Any, path: Path, dims: int) -> NDArray[np.uint8]:
@@ -90,9 +88,7 @@ def _parse(stream: Any, path: Path, dims: int) -> NDArray[np.uint8]:
     due = math.prod(shape)
     body = stream.read(due + 1)
     if len(body) < due:
-        raise DataError(
-            f"{show(path)} is truncated: {len(body):,} of {due:,} bytes are there; fetch it again"
-        )
+        raise DataError(f"{show(path)} is truncated: {len(body):,} of {due:,} bytes are there; fetch it again")
     if len(body) > due:
         raise DataError(f"{show(path)} has more than the {due:,} bytes that its header says: fetch it again")
     return np.frombuffer(body, dtype=np.uint8).reshape(shape)

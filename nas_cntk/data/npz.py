@@ -46,9 +46,7 @@ def read(source: Source) -> Raw:
             if ("x_test" in members) != ("y_test" in members):
                 raise DataError(f"{show(path)} has one of x_test and y_test: store both or neither")
             arrays = {
-                name: _array(archive, members[name], name)
-                for name in ("x", "y", "x_test", "y_test")
-                if name in members
+                name: _array(archive, members[name], name) for name in ("x", "y", "x_test", "y_test") if name in members
             }
     except UNREADABLE as error:
         raise DataError(f"{show(path)} cannot be read ({one_line(error)}): write it again") from None
@@ -57,9 +55,7 @@ def read(source: Source) -> Raw:
     x_test = _images(arrays["x_test"], "x_test") if "x_test" in arrays else None
     y_test = _labels(arrays["y_test"]) if "y_test" in arrays else None
     if x_test is not None and x_test.dtype != x.dtype:
-        raise DataError(
-            f"x is {x.dtype} but x_test {x_test.dtype}: store both with one dtype, they scale alike"
-        )
+        raise DataError(f"x is {x.dtype} but x_test {x_test.dtype}: store both with one dtype, they scale alike")
     return Raw(path.stem, x, y, 255.0 if x.dtype == np.uint8 else 1.0, x_test, y_test)
 
 
@@ -68,9 +64,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> NDArra
     with archive.open(info) as stream:
         version = npy_format.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
-            raise DataError(
-                f"array {name!r} has npy format {version}: store a plain array of numbers or strings"
-            )
+            raise DataError(f"array {name!r} has npy format {version}: store a plain array of numbers or strings")
         header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, _, dtype = header(stream)
     if dtype.hasobject:
@@ -88,13 +82,9 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> NDArra
 
 def _images(x: NDArray[Any], name: str) -> NDArray[Any]:
     if x.ndim not in (3, 4):
-        raise DataError(
-            f"array {name!r} has shape {x.shape}: (n, height, width) or (n, height, width, channels)"
-        )
+        raise DataError(f"array {name!r} has shape {x.shape}: (n, height, width) or (n, height, width, channels)")
     if x.ndim == 4 and x.shape[1] == 3 and x.shape[2] == x.shape[3] > 4:
-        raise DataError(
-            f"array {name!r} has shape {x.shape}, channels first: transpose it to (n, h, w, channels)"
-        )
+        raise DataError(f"array {name!r} has shape {x.shape}, channels first: transpose it to (n, h, w, channels)")
     return x[..., None] if x.ndim == 3 else x
 
 
@@ -105,6 +95,4 @@ def _labels(y: NDArray[Any]) -> NDArray[Any]:
     try:
         return np.char.decode(y, "utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"labels are byte strings that are no UTF-8 ({one_line(error)}): store text"
-        ) from None
+        raise DataError(f"labels are byte strings that are no UTF-8 ({one_line(error)}): store text") from None

@@ -101,9 +101,7 @@ def channel_moments(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArra
     return mean, np.sqrt(square / count)
 
 
-def _affine(
-    x: NDArray[np.float32], mean: NDArray[np.float64], deviation: NDArray[np.float64]
-) -> NDArray[np.float32]:
+def _affine(x: NDArray[np.float32], mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float32]:
     out = np.empty(x.shape, dtype=np.float32)
     centre, scale = _tiled(mean, x), _tiled(deviation, x)
     for flat, result in zip(_flat(x), _flat(out), strict=True):

@@ -100,9 +100,7 @@ def set_aside(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
     return train, test, tuple(notes)
 
 
-def _shrink(
-    dataset: Dataset, sizes: NDArray[np.int64], subset: int, holdout: int
-) -> tuple[int, int, tuple[str, ...]]:
+def _shrink(dataset: Dataset, sizes: NDArray[np.int64], subset: int, holdout: int) -> tuple[int, int, tuple[str, ...]]:
     """The sizes that the training set allows: both shrink in proportion, down to two images a class."""
     least = LEAST * dataset.num_classes
     for option, asked in (("subset", subset), ("holdout", holdout)):
@@ -122,10 +120,7 @@ def _shrink(
         return subset, holdout, ()
     part = min(max(n * subset // (subset + holdout), least), n - least)
     rest = min(max(n * holdout // (subset + holdout), least), n - part)
-    note = (
-        f"the training set has {n:,} images: subset {subset:,} shrinks to {part:,}, "
-        f"held-out {holdout:,} to {rest:,}"
-    )
+    note = f"the training set has {n:,} images: subset {subset:,} shrinks to {part:,}, held-out {holdout:,} to {rest:,}"
     return part, rest, (note,)
 
 

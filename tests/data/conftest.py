@@ -67,14 +67,11 @@ def write_cifar(folder: Path, batches: dict[str, bytes]) -> dict[str, str]:
 def cifar_batches(digit_bytes: dict[str, np.ndarray]) -> dict[str, bytes]:
     """Digits enlarged fourfold to 32 x 32 and in three equal channels; averaging to 8 x 8 undoes it."""
     big = {
-        name: np.repeat(digit_bytes[name], 4, axis=1).repeat(4, axis=2).repeat(3, axis=3)
-        for name in ("x", "x_test")
+        name: np.repeat(digit_bytes[name], 4, axis=1).repeat(4, axis=2).repeat(3, axis=3) for name in ("x", "x_test")
     }
     batches = {
         f"data_batch_{i + 1}": batch(x, y)
-        for i, (x, y) in enumerate(
-            zip(np.array_split(big["x"], 5), np.array_split(digit_bytes["y"], 5), strict=True)
-        )
+        for i, (x, y) in enumerate(zip(np.array_split(big["x"], 5), np.array_split(digit_bytes["y"], 5), strict=True))
     }
     return batches | {"test_batch": batch(big["x_test"], digit_bytes["y_test"])}
 

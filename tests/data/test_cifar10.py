@@ -41,9 +41,7 @@ def archive(folder: Path, target: Path, mode: Any) -> Path:
     return target
 
 
-@pytest.mark.parametrize(
-    "layout", ["folder", "parent", "tar", "tar.gz", "tar.xz", "odd name", "archive in folder"]
-)
+@pytest.mark.parametrize("layout", ["folder", "parent", "tar", "tar.gz", "tar.xz", "odd name", "archive in folder"])
 def test_layouts(layout: str, tiny: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path) -> None:
     folder, x, y = tiny
     path = {
@@ -193,9 +191,7 @@ def test_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_truncated_archives(
     suffix: str, fraction: float, tiny: tuple[Path, np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
-    path = archive(
-        tiny[0], tmp_path / f"c.{suffix}", {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz"}[suffix]
-    )
+    path = archive(tiny[0], tmp_path / f"c.{suffix}", {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz"}[suffix])
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * fraction)])
     with pytest.raises(DataError, match="truncated") as caught:

@@ -118,9 +118,7 @@ def test_mixed_sizes_become_the_median_side(tmp_path: Path) -> None:
 
 
 def test_mixed_sizes_are_at_most_32_and_averaged_by_area(tmp_path: Path) -> None:
-    images = [
-        RNG.integers(0, 256, size).astype(np.uint8) for size in ((64, 96), (96, 64), (64, 64), (32, 320))
-    ]
+    images = [RNG.integers(0, 256, size).astype(np.uint8) for size in ((64, 96), (96, 64), (64, 64), (32, 320))]
     for i, image in enumerate(images):
         (tmp_path / "ab"[i // 2]).mkdir(exist_ok=True)
         Image.fromarray(image).save(tmp_path / "ab"[i // 2] / f"{i}.png")
@@ -143,9 +141,7 @@ def test_image_size(mixed: bool, tmp_path: Path) -> None:
         assert np.abs(every[..., 0] - image).max(axis=(1, 2)).min() < 1e-6
 
 
-def test_resizing_one_by_one_equals_resizing_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resizing_one_by_one_equals_resizing_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, COLOUR)
     whole = data.load(f"folder:{tmp_path}", image_size=4)
     monkeypatch.setattr(folder_reader, "MAX_BYTES", 100)
@@ -319,9 +315,7 @@ def test_links_inside_are_read_and_circles_are_not_followed(tmp_path: Path) -> N
     assert len(loaded.x_train) + len(loaded.x_test) == 13
 
 
-def test_uniform_images_beyond_the_budget_ask_for_image_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_uniform_images_beyond_the_budget_ask_for_image_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nas_cntk.data import sources
 
     monkeypatch.setattr(sources, "MAX_BYTES", 1000)
@@ -337,8 +331,6 @@ def test_seeded_split_of_a_folder_is_the_same_for_other_file_names(tmp_path: Pat
         target = tmp_path / "two" / "train" / path.parent.name / f"{999 - int(path.stem)}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    first, second = (
-        data.split(data.load(f"folder:{tmp_path / name}"), 4, 4, seed=2) for name in ("one", "two")
-    )
+    first, second = (data.split(data.load(f"folder:{tmp_path / name}"), 4, 4, seed=2) for name in ("one", "two"))
     np.testing.assert_array_equal(first.x, second.x)
     np.testing.assert_array_equal(first.x_holdout, second.x_holdout)

@@ -64,9 +64,7 @@ def test_subset_holdout_and_test_images_are_disjoint(any_format: Loader) -> None
 
 
 # The enlarged images of cifar10 have contents, and so an order, of their own.
-@pytest.mark.parametrize(
-    "any_format", ["npz", "npz_float", "npz_shuffled", "idx", "idx_gz", "folder"], indirect=True
-)
+@pytest.mark.parametrize("any_format", ["npz", "npz_float", "npz_shuffled", "idx", "idx_gz", "folder"], indirect=True)
 def test_same_split_in_every_format_and_order(any_format: Loader, digits: data.Dataset) -> None:
     ours = data.split(data.standardise(any_format()), 400, 300, seed=7)
     theirs = data.split(data.standardise(digits), 400, 300, seed=7)
@@ -88,9 +86,7 @@ def test_fingerprints_of_image_sizes_differ() -> None:
 
 
 @pytest.mark.parametrize("change", ["pixel", "test pixel", "label", "test label", "class name", "order"])
-def test_fingerprint_sees_every_change(
-    change: str, tmp_path: object, digit_bytes: dict[str, np.ndarray]
-) -> None:
+def test_fingerprint_sees_every_change(change: str, tmp_path: object, digit_bytes: dict[str, np.ndarray]) -> None:
     def fingerprint(name: str, arrays: dict[str, Any]) -> str:
         np.savez(f"{tmp_path}/{name}.npz", **arrays)
         return data.load(f"npz:{tmp_path}/{name}.npz").fingerprint
@@ -114,9 +110,7 @@ def test_fingerprint_sees_every_change(
 
 def test_digits_are_the_official_split_for_ever(digits: data.Dataset) -> None:
     images, target = load_digits(return_X_y=True)
-    x_train, x_test, y_train, y_test = train_test_split(
-        images, target, test_size=397, stratify=target, random_state=0
-    )
+    x_train, x_test, y_train, y_test = train_test_split(images, target, test_size=397, stratify=target, random_state=0)
     np.testing.assert_array_equal(digits.x_train.reshape(1400, 64) * 16, x_train)
     np.testing.assert_array_equal(digits.x_test.reshape(397, 64) * 16, x_test)
     np.testing.assert_array_equal(digits.y_train, y_train)
