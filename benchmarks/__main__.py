@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not given.json:
             print(line, flush=True)
 
-    options = Options(0.25 if given.quick else 1.0, 3 if given.quick else 5, given.only, tell)
+    options = Options(0.5 if given.quick else 1.0, 3 if given.quick else 5, given.only, tell)
     about = machine.description()
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     tell(f"{about['cpu']}, {about['threads']} threads, {about['instruction_set']}, load {about['load']}; {now}")

@@ -14,7 +14,7 @@ from nas_cntk.errors import BackendUnavailable, KernelError, UsageError
 Kind = Literal["ntk", "nngp", "both"]
 Matrix = NDArray[np.floating]  # shape: (n1, n2)
 
-BACKENDS = ("reference", "cpu", "auto")
+BACKENDS = ("reference", "cpu", "cuda", "auto")
 KINDS = ("ntk", "nngp", "both")
 DTYPES = ("float32", "float64")
 
@@ -169,6 +169,10 @@ def resolve_backend(name: str) -> str:
         raise UsageError(f"backend must be one of {', '.join(BACKENDS)}; got {name!r}")
     if name == "reference":
         return name
+    if name == "cuda":
+        raise BackendUnavailable(
+            "backend cuda is not part of this version; use cpu, or auto for the best that is there"
+        )
     try:
         from nas_cntk.kernels import _native  # noqa: F401
     except ImportError as error:

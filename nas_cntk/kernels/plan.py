@@ -36,6 +36,7 @@ class Plan:
     reals: NDArray[np.float64]
     heads: int
     map_size: int  # entries of the variance maps of one image, sqrt(v) and 1 / sqrt(v)
+    left_maps: tuple[tuple[int, int, int, float], ...]  # of left images: offset, step to 1 / sqrt(v), entries, scale
     entry_layers: int  # entries through a relu, for one pair
     scratch_vectors: int
 
@@ -225,8 +226,11 @@ class _Planner:
         h, w, c = (int(side) for side in self.image_shape)
         shapes = [self.family.fields[number].left for number in self.maps]
         areas = [a * b for a, b in shapes]
-        offsets = [2 * sum(areas[:i]) for i in range(len(areas))]
-        self._int(h, w, c, len(shapes), *(a for a, _ in shapes), *(b for _, b in shapes), *offsets, 2 * sum(areas))
+        offsets = [2 * sum(_apart(area) for area in areas[:i]) for i in range(len(areas) + 1)]
+        self._int(h, w, c, len(shapes), *(a for a, _ in shapes), *(b for _, b in shapes), *offsets)
+        left = self._left_maps()
+        places = {one: 2 * sum(areas[u] for u, _ in left[:i]) for i, one in enumerate(left)}
+        self._int(2 * sum(areas[u] for u, _ in left))
         self._int(len(self.heads), len(slot_sizes), len(global_sizes))
         for rows, columns in (*slot_sizes, *global_sizes):
             self._int(rows, columns)
@@ -236,7 +240,7 @@ class _Planner:
             rows_of, columns_of = groups[level]
             self._int(len(run), len(rows_of), len(columns_of))
             for op in run:
-                self._header(op, is_global, slots)
+                self._header(op, is_global, slots, places)
             for axis in (0, 1):
                 for op in run:
                     for group in groups[level][axis]:
@@ -248,10 +252,19 @@ class _Planner:
             np.concatenate(self.integers).astype(np.int32),
             np.concatenate(self.reals) if self.reals else np.zeros(0),
             len(self.heads),
-            2 * sum(areas),
+            offsets[-1],
+            tuple((offsets[u], _apart(areas[u]), areas[u], scale) for u, scale in left),
             entries,
             scratch,
         )
+
+    def _relu_scale(self, relu: Field) -> float:
+        return self.scale[relu.inputs[0]] if relu.inputs else 1.0
+
+    def _left_maps(self) -> list[tuple[int, float]]:
+        """Return the variance maps that relus read of the left image, each with the scale of the relu's input."""
+        relus = [self.family.fields[number] for number in self.needs if self.family.fields[number].kind == "relu"]
+        return sorted({(self.maps.index(relu.variances[0]), self._relu_scale(relu)) for relu in relus})
 
     def _buffer(self, groups: dict[int, tuple[list[dict[int, Indices]], ...]]) -> int:
         """Return the entries of the buffer that instructions use within themselves."""
@@ -263,8 +276,8 @@ class _Planner:
                     rows, columns = (max(len(g[op.relu]) for g in groups[level][axis]) for axis in (0, 1))
                     sums = max(len(g[op.out]) for g in groups[level][1])
                     # S and T of one relu row with a column of zeros and of all sums along columns; or, for sliding
-                    # windows, four sums a column, two rows to spare and the left image's maps of two rows.
-                    most = max(most, 2 * (columns + 1) + 2 * rows * sums, 10 * columns)
+                    # windows, four sums a column and two rows to spare.
+                    most = max(most, 2 * (columns + 1) + 2 * rows * sums, 6 * columns)
         return most
 
     def _groups(self, level: int, axis: int) -> list[dict[int, Indices]]:
@@ -380,8 +393,10 @@ class _Planner:
                     free[True].append(slots[number])
         return slots, sizes[False], sizes[True]
 
-    def _header(self, op: _Instruction, is_global: dict[int, bool], slots: dict[int, int]) -> None:
-        flags, u, v = 0, 0, 0
+    def _header(
+        self, op: _Instruction, is_global: dict[int, bool], slots: dict[int, int], places: dict[tuple[int, float], int]
+    ) -> None:
+        flags, u, v, left = 0, 0, 0, 0
         coefficients: tuple[float, ...] = (1.0,) * len(op.inputs)
         if op.inputs and self.tangent[op.inputs[0]]:
             flags |= TANGENT_IN
@@ -396,6 +411,7 @@ class _Planner:
                 flags |= NONNEGATIVE if op.inputs and self.nonnegative[op.inputs[0]] else 0
                 flags |= ALIGNED if relu.aligned else 0
                 coefficients = tuple(self.scale[number] for number in op.inputs)
+                left = places[u, self._relu_scale(relu)]
             if one.kind == "sum":
                 coefficients = tuple(c / self.scale[i] for c, i in zip(one.coefficients, op.inputs, strict=True))
         elif op.kind == HEAD:
@@ -408,7 +424,7 @@ class _Planner:
         self._int(op.kind, flags, *out, len(op.inputs))
         for number in op.inputs:
             self._int(int(is_global[number]), slots[number])
-        self._int(*(int(self.tangent[number]) for number in op.inputs), u, v)
+        self._int(*(int(self.tangent[number]) for number in op.inputs), left, u, v)
         self._real(coefficients)
 
     def _table(self, op: _Instruction, axis: int, group: dict[int, Indices], is_global: dict[int, bool]) -> None:
@@ -534,6 +550,11 @@ class _Planner:
 
     def _real(self, values: Sequence[float] | NDArray[np.float64]) -> None:
         self.reals.append(np.asarray(values, dtype=np.float64))
+
+
+def _apart(entries: int) -> int:
+    # As `apart` of program.h: arrays read side by side do not begin at the same place of a cache's sets.
+    return entries + 20 if entries % 64 > 56 or entries % 64 < 8 else entries
 
 
 def _ordered(mask: Mask) -> Indices:

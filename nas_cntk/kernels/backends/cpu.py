@@ -114,7 +114,7 @@ def _heads(
     program = _native.Program(main.integers, main.reals)
     lanes = CACHE_LINE // dtype.itemsize
     wide2, maps2 = _prepared(own, x2, lanes, dtype)
-    maps1 = _by_image(maps2, len(x1)) if symmetric else _by_image(_prepared(own, x1, lanes, dtype)[1], len(x1))
+    maps1 = _left_maps(main, maps2 if symmetric else _prepared(own, x1, lanes, dtype)[1], len(x1))
     flat1 = _aligned(x1.reshape(len(x1), -1), dtype)
     out = np.zeros((len(heads), 2, len(x1), len(x2)))
 
@@ -164,10 +164,16 @@ def _prepared(own: Plan | None, x: Images, lanes: int, dtype: np.dtype[np.floati
     return wide, maps
 
 
-def _by_image(maps: Images, n: int) -> Images:
-    # (groups, size, lanes) -> (n, size), each image's maps in a row.
+def _left_maps(main: Plan, maps: Images, n: int) -> Images:
+    # (groups, map_size, lanes) -> (n, left_size): each left image's maps in a row, with the scales multiplied in.
     groups, size, lanes = maps.shape
-    return np.ascontiguousarray(maps.transpose(0, 2, 1).reshape(groups * lanes, size)[:n])
+    by_image = maps.transpose(0, 2, 1).reshape(groups * lanes, size)[:n]
+    parts = [np.zeros((n, 0), dtype=maps.dtype)]
+    for offset, step, area, scale in main.left_maps:
+        factor = maps.dtype.type(scale)
+        parts.append(by_image[:, offset : offset + area] * factor)
+        parts.append(by_image[:, offset + step : offset + step + area] * (1 / factor))
+    return np.concatenate(parts, axis=1)
 
 
 def _aligned(x: Images, dtype: np.dtype[np.floating]) -> Images:

@@ -36,7 +36,7 @@ struct Images {
     const R* right_maps;
 
     inline __attribute__((always_inline)) Lanes<R> of_left(const R* p, int64_t index, R factor = R(1)) const {
-        return itself ? Lanes<R>::load(p + index * lanes<R>) * Lanes<R>::all(factor) : Lanes<R>::all(p[index] * factor);
+        return itself ? Lanes<R>::load(p + index * lanes<R>) * Lanes<R>::all(factor) : Lanes<R>::all(p[index]);
     }
 };
 
@@ -127,7 +127,8 @@ void run_linear(const Axis& rows, const Axis& columns, int32_t flags, Field<R> i
     }
 }
 
-// The variance maps that one relu reads: sqrt(v) and 1/sqrt(v) of its left and right input.
+// The variance maps that one relu reads: sqrt(v) and 1/sqrt(v) of its left and right input. Those of a left image come
+// with the scale of the relu's input multiplied in; an image with itself has them as they are.
 template <class R, bool itself>
 struct Maps {
     const R *root1, *inverse1, *root2, *inverse2;
@@ -135,11 +136,11 @@ struct Maps {
 
     Maps(const Program& program, const Instruction& op, const Images<R, itself>& images)
         : w1(program.variance_w[op.u]), w2(program.variance_w[op.v]) {
-        constexpr int left_lanes = itself ? lanes<R> : 1;
-        root1 = images.left_maps + int64_t(program.variance_offset[op.u]) * left_lanes;
-        inverse1 = root1 + w1 * program.variance_h[op.u] * left_lanes;
+        const int64_t area1 = w1 * program.variance_h[op.u], area2 = w2 * program.variance_h[op.v];
+        root1 = images.left_maps + (itself ? int64_t(program.variance_offset[op.u]) * lanes<R> : int64_t(op.left_offset));
+        inverse1 = root1 + (itself ? apart(area1) * lanes<R> : area1);
         root2 = images.right_maps + int64_t(program.variance_offset[op.v]) * lanes<R>;
-        inverse2 = root2 + w2 * program.variance_h[op.v] * lanes<R>;
+        inverse2 = root2 + apart(area2) * lanes<R>;
     }
 };
 
@@ -203,32 +204,34 @@ void dispatch_relu(const Program& program, const Instruction& op, const Axis& ro
 template <class R, bool itself, bool sign_known, bool tangent, int count>
 inline __attribute__((always_inline)) void slide(const Axis& rows, const Axis& columns, const Images<R, itself>& images,
                                                  const Maps<R, itself>& maps, R scale, bool add, Field<R> in, Field<R> before,
-                                                 const int32_t* before_columns, Field<R> out, int32_t n, R* ring, R* left) {
+                                                 const int32_t* before_columns, Field<R> out, int32_t n, R* ring) {
     using One = Lanes<R>;
     constexpr int each = One::vectors;
     using Many = Bundle<R, count * each>;
-    const int64_t n_columns = columns.n;
-    if (!itself)
-        for (int g = 0; g < count; ++g)
-            for (int32_t m = 0; m < n_columns; ++m) {
-                const int64_t p = rows.left[n + g] * maps.w1 + columns.left[m];
-                left[(2 * g) * n_columns + m] = maps.inverse1[p] * (R(1) / scale);
-                left[(2 * g + 1) * n_columns + m] = maps.root1[p] * scale;
-            }
+    const R *s_row[count], *t_row[count], *inverse1_row[count], *root1_row[count], *inverse2_row[count], *root2_row[count];
+    for (int g = 0; g < count; ++g) {
+        const int64_t at = int64_t(rows.in[n + g]) * columns.in_stride[0] * lanes<R>;
+        const int64_t p1 = rows.left[n + g] * maps.w1 * (itself ? lanes<R> : 1), p2 = rows.right[n + g] * maps.w2 * lanes<R>;
+        s_row[g] = in.s + at;
+        t_row[g] = in.t + at;
+        inverse1_row[g] = maps.inverse1 + p1;
+        root1_row[g] = maps.root1 + p1;
+        inverse2_row[g] = maps.inverse2 + p2;
+        root2_row[g] = maps.root2 + p2;
+    }
     const One kept = One::all(add ? R(1) : R(0));
     for (int32_t k = 0; k < columns.n_segments; ++k) {
         const int32_t first = columns.segments[k], length = columns.segments[k + 1] - first;
         const R *s_in[count], *t_in[count], *inverse2[count], *root2[count], *inverse1[count], *root1[count];
+        const int64_t from = columns.in[first] * lanes<R>, from1 = columns.left[first] * (itself ? lanes<R> : 1);
+        const int64_t from2 = columns.right[first] * lanes<R>;
         for (int g = 0; g < count; ++g) {
-            const int64_t at = (int64_t(rows.in[n + g]) * columns.in_stride[0] + columns.in[first]) * lanes<R>;
-            const int64_t p2 = (rows.right[n + g] * maps.w2 + columns.right[first]) * lanes<R>;
-            const int64_t p1 = (rows.left[n + g] * maps.w1 + columns.left[first]) * lanes<R>;
-            s_in[g] = in.s + at;
-            t_in[g] = in.t + at;
-            inverse2[g] = maps.inverse2 + p2;
-            root2[g] = maps.root2 + p2;
-            inverse1[g] = itself ? maps.inverse1 + p1 : left + (2 * g) * n_columns + first;
-            root1[g] = itself ? maps.root1 + p1 : left + (2 * g + 1) * n_columns + first;
+            s_in[g] = s_row[g] + from;
+            t_in[g] = t_row[g] + from;
+            inverse1[g] = inverse1_row[g] + from1;
+            root1[g] = root1_row[g] + from1;
+            inverse2[g] = inverse2_row[g] + from2;
+            root2[g] = root2_row[g] + from2;
         }
         R* const sums = ring + int64_t(first) * 4 * lanes<R>;
         const int64_t to = columns.out[first] * lanes<R>;
@@ -309,7 +312,6 @@ void run_sliding(const Program& program, const Instruction& op, const Axis& rows
     const int64_t row = int64_t(columns.n) * lanes<R>;
     R* const ring = buffer;
     const Field<R> nowhere{buffer + 4 * row, buffer + 5 * row};
-    R* const left = buffer + 6 * row;
     const auto output = [&](int32_t n) {
         const int64_t at = int64_t(rows.out[n]) * columns.out_stride * lanes<R>;
         return Field<R>{out.s + at, out.t + at};
@@ -323,10 +325,10 @@ void run_sliding(const Program& program, const Instruction& op, const Axis& rows
             const int32_t* before_columns = n == first ? nullptr : columns.out;
             if (n + 1 < last)
                 slide<R, itself, sign_known, tangent, 2>(rows, columns, images, maps, scale, add, in, before, before_columns, output(n), n,
-                                                         ring, left);
+                                                         ring);
             else
                 slide<R, itself, sign_known, tangent, 1>(rows, columns, images, maps, scale, add, in, before, before_columns, output(n), n,
-                                                         ring, left);
+                                                         ring);
         }
         if ((last - first) % 2) continue;
         // The last row of an even number: the sum of the last two rows, which the ring holds.
@@ -463,7 +465,7 @@ void run_head(const Axis& rows, const Axis& columns, double coefficient, const R
 // Writes sqrt(v) and 1/sqrt(v) (0 where v = 0) of the equal positions of a field of one value.
 template <class R>
 void run_variance(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const R* in, R* maps) {
-    const int64_t w = program.variance_w[op.u], area = w * program.variance_h[op.u];
+    const int64_t w = program.variance_w[op.u], area = apart(w * program.variance_h[op.u]);
     maps += int64_t(program.variance_offset[op.u]) * lanes<R>;
     const auto zero = Vec<R>::all(0), one = Vec<R>::all(1);
     for (int32_t n = 0; n < rows.n; ++n)
@@ -557,7 +559,7 @@ void tile(const Program& program, const R* x1, const R* maps1, int64_t row_first
             const int count = int(row_last - r < together ? row_last - r : together);
             Images<R, false> images[together];
             for (int k = 0; k < count; ++k)
-                images[k] = {x1 + (r + k) * size, maps1 + (r + k) * program.map_size, x2 + g * size * lanes<R>,
+                images[k] = {x1 + (r + k) * size, maps1 + (r + k) * program.left_size, x2 + g * size * lanes<R>,
                              maps2 + g * program.map_size * lanes<R>};
             for (int64_t k = 0; k < count * sums_of_one; ++k) sums[k] = 0;
             run<R, false>(program, images, count, nullptr, sums, scratch);

@@ -66,6 +66,7 @@ class Loaded {
         program.variance_w = take(program.n_variances);
         program.variance_offset = take(program.n_variances);
         program.map_size = next();
+        program.left_size = next();
         program.n_readouts = next();
         program.n_slots = next();
         program.n_globals = next();
@@ -125,6 +126,7 @@ class Loaded {
             op.n_in = next();
             op.in = reinterpret_cast<const Storage*>(take(2 * int64_t(op.n_in)));
             op.in_flags = take(op.n_in);
+            op.left_offset = next();
             op.u = next();
             op.v = next();
             op.coefficient = take_reals(op.n_in);

@@ -69,6 +69,7 @@ struct Instruction {
     const Storage* in;
     const int32_t* in_flags;  // sum: whether each term has a tangent
     const double* coefficient;  // sum, head: of each input; relu, layer: the input's scale; variance: one over it
+    int32_t left_offset;  // relu, layer: of the left image's maps for it
     int32_t u, v;  // relu: variance maps of the left and right image; variance: u; head: u is the readout
     const Axis* rows;  // one a row group
     const Axis* columns;
@@ -86,6 +87,7 @@ struct Program {
     const int32_t* variance_w;
     const int32_t* variance_offset;  // of each map's sqrt(v) among all maps; 1/sqrt(v) follows it
     int32_t map_size;                // entries of all variance maps of one image, both kinds
+    int32_t left_size;               // entries of a left image's maps: a copy of a map for every scale it is read with
     int32_t n_readouts;
     int32_t n_slots;
     const int64_t* slot_offset;  // entries (of lanes) before each slot's S; its T follows
@@ -106,7 +108,7 @@ struct Kernels {
     // Variance maps of the images of groups [first, last): images (groups, h w c, lanes) -> maps (groups, map_size, lanes).
     void (*variances)(const Program&, const Real* images, int64_t first, int64_t last, Real* maps, Real* scratch);
     // Readouts of rows [row_first, row_last) of x1 with groups [first, last) of x2. x1 is (n, h w c) with maps (n,
-    // map_size), x2 and its maps are in lanes; out is (readouts, 2, rows, (last - first) lanes), S then T.
+    // left_size), x2 and its maps are in lanes; out is (readouts, 2, rows, (last - first) lanes), S then T.
     void (*tile)(const Program&, const Real* x1, const Real* maps1, int64_t row_first, int64_t row_last, const Real* x2,
                  const Real* maps2, int64_t first, int64_t last, double* out, Real* scratch);
 };
