@@ -119,8 +119,8 @@ def kernel_family(
     if devices:
         raise BackendUnavailable(f"devices {list(devices)} asked for, but no backend of this version uses a GPU")
     name = resolve_backend(backend)
-    a1 = _images("x1", x1)
-    a2 = a1 if x2 is None else _images("x2", x2)
+    a1 = checked_images("x1", x1)
+    a2 = a1 if x2 is None else checked_images("x2", x2)
     if a1.shape[1:] != a2.shape[1:]:
         raise KernelError(f"x1 holds images of shape {a1.shape[1:]} and x2 of {a2.shape[1:]}; they must be equal")
     for arch in archs:
@@ -182,7 +182,12 @@ def resolve_backend(name: str) -> str:
     return "cpu"
 
 
-def _images(name: str, x: ArrayLike) -> NDArray[np.floating]:
+def checked_images(name: str, x: ArrayLike) -> NDArray[np.floating]:
+    """Return `x` as finite float images, shape (n, h, w, c), float32 or float64 kept; `name` is for the errors.
+
+    Raises:
+        KernelError: if it is no such array.
+    """
     try:
         array = np.asarray(x)
     except ValueError:

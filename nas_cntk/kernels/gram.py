@@ -439,7 +439,7 @@ def _block_side(task: _Task, tile: int) -> int:
 
 
 def _checked_images(x: ArrayLike, image_shape: tuple[int, ...] | None) -> NDArray[np.floating]:
-    images = exact._images("x", x)
+    images = exact.checked_images("x", x)
     if image_shape is not None and images.shape[1:] != image_shape:
         raise KernelError(f"these images have shape {images.shape[1:]}, those before {image_shape}; they must be equal")
     return images

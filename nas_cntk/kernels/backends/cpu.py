@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,20 +59,50 @@ def kernels(
     instruction_set()
     if dtype == np.float32 and _degenerate(archs, x1.shape[3]):
         dtype = np.dtype(np.float64)
-    family = lower(archs, x1.shape[1:])
-    sums = np.zeros((len(family.heads), 2, len(x1), len(x2)))
-    for start in range(0, len(family.heads), MOST_HEADS):
-        chosen = range(start, min(start + MOST_HEADS, len(family.heads)))
+    compiled = _compile(tuple(archs), x1.shape[1:], kind != "nngp")
+    heads = len(compiled.family.heads)
+    sums = np.zeros((heads, 2, len(x1), len(x2)))
+    for part in compiled.parts:
 
-        def part(fraction: float, start: int = start, count: int = len(chosen)) -> None:
-            tick((start + fraction * count) / len(family.heads))
+        def part_tick(fraction: float, part: _Part = part) -> None:
+            tick((part.heads.start + fraction * len(part.heads)) / heads)
 
-        sums[start : start + len(chosen)] = _heads(family, chosen, x1, x2, symmetric, kind != "nngp", dtype, part)
+        sums[part.heads.start : part.heads.stop] = _heads(compiled.own, part, x1, x2, symmetric, dtype, part_tick)
     results = []
-    for readout in family.readouts:
+    for readout in compiled.family.readouts:
         s, t = sums[readout.head]
         results.append((s, t + s if readout.trainable else t))
     return results
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    heads: range
+    plan: Plan
+    program: _native.Program
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    family: Fields
+    own: tuple[Plan, _native.Program] | None  # of the variance maps, if any relu needs them
+    parts: tuple[_Part, ...]
+
+
+@lru_cache(maxsize=16)
+def _compile(archs: tuple[Architecture, ...], image_shape: tuple[int, ...], tangents: bool) -> _Compiled:
+    # Kept, since a Gram matrix asks for the same programs tile by tile, and a score for subset and held-out images.
+    family = lower(archs, image_shape)
+    own = None
+    if any(one.variances for one in family.fields):
+        variances = plan(family, [], image_shape, variances=True)
+        own = variances, _native.Program(variances.integers, variances.reals)
+    parts = []
+    for start in range(0, len(family.heads), MOST_HEADS):
+        heads = range(start, min(start + MOST_HEADS, len(family.heads)))
+        main = plan(family, heads, image_shape, tangents=tangents)
+        parts.append(_Part(heads, main, _native.Program(main.integers, main.reals)))
+    return _Compiled(family, own, tuple(parts))
 
 
 def _degenerate(archs: Sequence[Architecture], channels: int) -> bool:
@@ -98,37 +130,31 @@ def _degenerate(archs: Sequence[Architecture], channels: int) -> bool:
 
 
 def _heads(
-    family: Fields,
-    heads: Sequence[int],
+    own: tuple[Plan, _native.Program] | None,
+    part: _Part,
     x1: Images,
     x2: Images,
     symmetric: bool,
-    tangents: bool,
     dtype: np.dtype[np.floating],
     tick: Callable[[float], None],
 ) -> NDArray[np.float64]:
     # Returns the head sums, shape (heads, 2, n1, n2), S then T.
-    image_shape = x1.shape[1:]
-    own = plan(family, [], image_shape, variances=True) if any(one.variances for one in family.fields) else None
-    main = plan(family, heads, image_shape, tangents=tangents)
-    program = _native.Program(main.integers, main.reals)
     lanes = CACHE_LINE // dtype.itemsize
     wide2, maps2 = _prepared(own, x2, lanes, dtype)
-    maps1 = _left_maps(main, maps2 if symmetric else _prepared(own, x1, lanes, dtype)[1], len(x1))
+    maps1 = _left_maps(part.plan, maps2 if symmetric else _prepared(own, x1, lanes, dtype)[1], len(x1))
     flat1 = _aligned(x1.reshape(len(x1), -1), dtype)
-    out = np.zeros((len(heads), 2, len(x1), len(x2)))
+    out = np.zeros((len(part.heads), 2, len(x1), len(x2)))
 
     def run(rows: tuple[int, int], groups: tuple[int, int]) -> None:
-        tile = np.empty((len(heads), 2, rows[1] - rows[0], (groups[1] - groups[0]) * lanes))
-        _native.tile(program, flat1, maps1, *rows, wide2, maps2, *groups, tile)
+        tile = np.empty((len(part.heads), 2, rows[1] - rows[0], (groups[1] - groups[0]) * lanes))
+        _native.tile(part.program, flat1, maps1, *rows, wide2, maps2, *groups, tile)
         first, last = groups[0] * lanes, min(groups[1] * lanes, len(x2))
         out[:, :, rows[0] : rows[1], first:last] = tile[..., : last - first]
 
-    _run_all([(run, tile) for tile in _tiles(main, len(x1), len(x2), lanes, symmetric)], tick)
+    _run_all([(run, tile) for tile in _tiles(part.plan, len(x1), len(x2), lanes, symmetric)], tick)
     if symmetric:
-        lower_left = np.tril_indices(len(x1), -1)
-        for matrix in out.reshape(-1, len(x1), len(x1)):
-            matrix[lower_left] = matrix.T[lower_left]
+        for row in range(len(x1)):
+            out[:, :, row + 1 :, row] = out[:, :, row, row + 1 :]
     return out
 
 
@@ -146,15 +172,17 @@ def _tiles(main: Plan, n1: int, n2: int, lanes: int, symmetric: bool) -> list[tu
     return tiles
 
 
-def _prepared(own: Plan | None, x: Images, lanes: int, dtype: np.dtype[np.floating]) -> tuple[Images, Images]:
+def _prepared(
+    own: tuple[Plan, _native.Program] | None, x: Images, lanes: int, dtype: np.dtype[np.floating]
+) -> tuple[Images, Images]:
     # Images and their variance maps in lanes: (groups, h w c, lanes) and (groups, map_size, lanes).
     groups = -(-len(x) // lanes)
     flat = np.zeros((groups * lanes, x[0].size), dtype=dtype)
     flat[: len(x)] = x.reshape(len(x), -1)
     wide = _aligned(flat.reshape(groups, lanes, -1).transpose(0, 2, 1), dtype)
-    maps = _aligned(np.zeros((groups, own.map_size if own else 0, lanes)), dtype)
+    maps = _aligned(np.zeros((groups, own[0].map_size if own else 0, lanes)), dtype)
     if own is not None:
-        program = _native.Program(own.integers, own.reals)
+        program = own[1]
 
         def run(first: int, last: int) -> None:
             _native.variances(program, wide, first, last, maps)
