@@ -153,9 +153,9 @@ def test_relu_takes_the_edges_exactly() -> None:
     one = np.ones((1, 1, 1))
     for sign, ks in ((1.0, (1.0, 1.0)), (-1.0, (0.0, 0.0))):
         s = np.full((1, 1, 1, 1, 1), sign * (1 - 3 * np.finfo(float).eps))
-        got = relu.covariance(s, np.ones_like(s), one, one, one=False)
+        got = relu.covariance(s, np.ones_like(s), one, one, one=False, aligned=False)
         np.testing.assert_array_equal(np.ravel(got), ks)
-    dead = relu.covariance(np.zeros((1, 1, 1, 1, 1)), np.ones((1, 1, 1, 1, 1)), 0 * one, one, one=False)
+    dead = relu.covariance(np.zeros((1, 1, 1, 1, 1)), np.ones((1, 1, 1, 1, 1)), 0 * one, one, one=False, aligned=False)
     np.testing.assert_array_equal(np.ravel(dead), [0.0, 0.0])
 
 
