@@ -10,7 +10,7 @@ from pathlib import Path
 from nas_cntk.architecture import Architecture
 from nas_cntk.errors import UsageError
 from nas_cntk.kernels.fields import lower
-from nas_cntk.kernels.plan import needs
+from nas_cntk.kernels.schedule import needs
 
 SIDES = (2048, 1024, 512, 256, 128, 64, 32, 16)  # of a block of pairs; whole bundles of lanes
 LEAST_WORK = 2.5e8  # entry-layers of one call, below which what is paid once a call is felt

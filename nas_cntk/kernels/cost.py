@@ -10,7 +10,7 @@ import numpy as np
 from nas_cntk.architecture import Architecture, Builder
 from nas_cntk.kernels.exact import kernel
 from nas_cntk.kernels.fields import Fields, lower
-from nas_cntk.kernels.plan import needs
+from nas_cntk.kernels.schedule import needs
 
 # What one entry of each kind of field costs, in entry-layers (a relu and the conv after it): least squares over times
 # of 42 random architectures of the shipped spaces, on the cpu backend with AVX2.

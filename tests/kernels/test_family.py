@@ -53,6 +53,17 @@ def test_depths_and_heads_share_their_prefix() -> None:
     assert together < 1.2 * entry_layers(archs[-2], (6, 6, 1), 1)
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_field_that_a_head_needs_more_widely_than_the_layer_after_it(size: int) -> None:
+    b = Builder()
+    b.dense(b.global_avg_pool(b.conv(b.input(), 3)))
+    wide = b.build()
+    b = Builder()
+    x = b.relu(b.conv(b.relu(b.conv(b.input(), 3)), 3))
+    b.dense(b.flatten(b.avg_pool(x, size)))
+    compare([wide, b.build()], (8, 8, 2))
+
+
 def test_more_heads_than_one_program_holds() -> None:
     archs = [plain(depth, head, trained) for depth in range(1, 13) for head in HEADS for trained in (True, False)]
     archs += [random_architecture(6100 + i, (4, 3, 2))[1] for i in range(40)]

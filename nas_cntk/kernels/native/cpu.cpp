@@ -1,6 +1,25 @@
-// The CPU core: a program carried block by block through S and T for one image x and a cache line of images x' in the
+// The CPU core: a program carried block by block through S and T for two images x and a cache line of images x' in the
 // vector lanes. Compiled once an instruction set (NAS_CNTK_ISA names it); nothing here may come from the standard
 // library's templates, whose copies the linker would share between the sets.
+//
+// What was tried, as cycles for 16 entries through one 3x3 conv and relu (float32, global pooling, 8x8; marginal cost of
+// a layer on a Zen 3 core at 3.15 GHz, AVX2, other work on the machine):
+//   relu, row sums and column sums as three passes, every value stored three times a layer            98
+//   relu and row sums in one pass                                                                     80
+//   constants broadcast by one instruction (GCC made five of `V{} + x`)                               62
+//   S' = S + sqrt(v v') u^3 q in place of sqrt(v v') k1, windows sliding along rows and columns        54
+//   arrays not a multiple of 4 KiB apart (one L1 set held S, T and both maps); two images x together   50
+//   both vectors of a cache line in one loop, four chains of operations in flight                     49
+//   the left image's maps scaled once an image and not once a block                                   45
+// Estrin's scheme for the polynomials (31 against 28 in a loop of its own) and beginning the next column's square root early
+// (more spills than it hid) were slower.
+//
+// What bounds it: 17 multiplications or fused ones a vector (5 + 4 of the polynomials, 8 others) and a square root that
+// blocks a multiplier for about 2.4 of them: 19.4 cycles for two vectors on two pipes. The AVX2 loop has 101 instructions
+// for 16 entries (counted from the disassembly), a third of them spills, since 16 registers hold neither the constants nor
+// the four chains; planes of 8x8 add half as many again for runs of four columns on average. It is bound by instructions
+// (3.2 a cycle), not by memory. The AVX-512 loop needs 44 for 16 entries and spills nothing; it could not be timed yet.
+// At 32x32 a plane of S and T is 128 KiB and lives in L2: 59 cycles.
 #include "program.h"
 #include "simd.h"
 
