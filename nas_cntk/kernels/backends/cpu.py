@@ -160,7 +160,8 @@ def _heads(
 
 def _tiles(main: Plan, n1: int, n2: int, lanes: int, symmetric: bool) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     # Row ranges of x1 by group ranges of x2; of a symmetric matrix those that touch the upper triangle.
-    pairs = max(lanes, TILE_ENTRY_LAYERS / max(1, main.entry_layers))
+    # Small enough to be prompt, and several for every thread.
+    pairs = max(lanes, min(TILE_ENTRY_LAYERS / max(1, main.entry_layers), n1 * n2 / (8 * threads())))
     width = max(1, min(8, int(np.sqrt(pairs)) // lanes))  # groups
     height = max(1, int(pairs // (width * lanes)))
     groups = -(-n2 // lanes)

@@ -221,8 +221,7 @@ void dispatch_relu(const Program& program, const Instruction& op, const Axis& ro
 // the rows before, of which `ring` keeps two numbers a column: the sum of the last two rows, and the last. Writes the
 // output row before the first of these and the first. The output may take the input's place.
 template <class R, bool itself, bool sign_known, bool tangent, int count>
-inline __attribute__((always_inline)) void slide(const Axis& rows, const Axis& columns, const Images<R, itself>& images,
-                                                 const Maps<R, itself>& maps, R scale, bool add, Field<R> in, Field<R> before,
+inline __attribute__((always_inline)) void slide(const Axis& rows, const Axis& columns, const Maps<R, itself>& maps, R scale, bool add, Field<R> in, Field<R> before,
                                                  const int32_t* before_columns, Field<R> out, int32_t n, R* ring) {
     using One = Lanes<R>;
     constexpr int each = One::vectors;
@@ -343,10 +342,10 @@ void run_sliding(const Program& program, const Instruction& op, const Axis& rows
             const Field<R> before = n == first ? nowhere : output(n - 1);
             const int32_t* before_columns = n == first ? nullptr : columns.out;
             if (n + 1 < last)
-                slide<R, itself, sign_known, tangent, 2>(rows, columns, images, maps, scale, add, in, before, before_columns, output(n), n,
+                slide<R, itself, sign_known, tangent, 2>(rows, columns, maps, scale, add, in, before, before_columns, output(n), n,
                                                          ring);
             else
-                slide<R, itself, sign_known, tangent, 1>(rows, columns, images, maps, scale, add, in, before, before_columns, output(n), n,
+                slide<R, itself, sign_known, tangent, 1>(rows, columns, maps, scale, add, in, before, before_columns, output(n), n,
                                                          ring);
         }
         if ((last - first) % 2) continue;

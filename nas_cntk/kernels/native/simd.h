@@ -29,13 +29,13 @@ template <class R>
 struct Native;
 template <>
 struct Native<float> {
-    typedef float type __attribute__((vector_size(vector_bytes), may_alias));
+    typedef float type __attribute__((vector_size(vector_bytes)));
     typedef int32_t mask __attribute__((vector_size(vector_bytes)));
     static constexpr int32_t sign = INT32_MIN;
 };
 template <>
 struct Native<double> {
-    typedef double type __attribute__((vector_size(vector_bytes), may_alias));
+    typedef double type __attribute__((vector_size(vector_bytes)));
     typedef int64_t mask __attribute__((vector_size(vector_bytes)));
     static constexpr int64_t sign = INT64_MIN;
 };
