@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -11,12 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas_cntk.errors import NasCntkError, StudyError, UsageError
+from nas_cntk.report.text import DEFAULT_DB
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nas_cntk.records.database import Records
     from nas_cntk.report.board import Board
+    from nas_cntk.report.rows import Row
     from nas_cntk.search.session import Ended
+    from nas_cntk.search.settings import Options
 
 _SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 
@@ -28,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     **_SETTINGS,
 )
-studies_app = typer.Typer(help="List, rename or delete studies.", **_SETTINGS)
+studies_app = typer.Typer(help="List, rename or delete studies.", epilog="Example: nas-cntk studies list", **_SETTINGS)
 app.add_typer(studies_app, name="studies")
 
 Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
@@ -47,10 +52,14 @@ Ridge = Annotated[str, typer.Option(help='Ridge, relative to the mean diagonal; 
 Dtype = Annotated[str, typer.Option(help="Arithmetic of the kernels: float32 or float64.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 to its path if it is not there.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images of a folder that cannot be read.")]
-Trials = Annotated[int | None, typer.Option(min=1, help="Total of trials to reach; 30 at first.")]
-Timeout = Annotated[float | None, typer.Option(min=1e-6, help="End the whole run after this many seconds.")]
+MOST_TRIALS = 1_000_000
+LONGEST = 1e9  # seconds: thirty years, and no infinity, which JSON has no word for
+Trials = Annotated[int | None, typer.Option(min=1, max=MOST_TRIALS, help="Total of trials to reach; 30 at first.")]
+Timeout = Annotated[
+    float | None, typer.Option(min=1e-6, max=LONGEST, help="End the whole run after this many seconds.")
+]
 MaxTrialSeconds = Annotated[
-    float | None, typer.Option(min=1e-6, help="Skip proposals predicted to take longer; 300 at first.")
+    float | None, typer.Option(min=1e-6, max=LONGEST, help="Skip proposals predicted to take longer; 300 at first.")
 ]
 Backend = Annotated[str | None, typer.Option(help="Kernel backend: auto, cpu or reference; auto at first.")]
 Sampler = Annotated[
@@ -60,7 +69,6 @@ Sampler = Annotated[
 SamplerSetting = Annotated[
     list[str] | None, typer.Option(metavar="NAME=VALUE", help="A setting of the sampler; may be repeated.")
 ]
-DEFAULT_DB = "runs/nas.db"
 
 
 @app.command(epilog="Example: nas-cntk search --data cifar10:cifar-10-batches-py --image-size 8 --space stages")
@@ -109,7 +117,9 @@ def search(
 @app.command(epilog="Example: nas-cntk resume --trials 60")
 def resume(
     study: StudyName = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Another total of trials to reach.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TRIALS, help="Another total of trials to reach.")
+    ] = None,
     timeout: Timeout = None,
     max_trial_seconds: MaxTrialSeconds = None,
     backend: Backend = None,
@@ -154,7 +164,7 @@ def leaderboard(
         _print_json([row.to_dict() for row in rows])
         return
     console = _console()
-    _print_board(console, board, rows, db)
+    _print_board(console, board, rows, db, _selection(top=top, distinct=distinct, pareto=pareto))
 
 
 @app.command(epilog="Example: nas-cntk show 12")
@@ -206,7 +216,7 @@ def score(
     It is scored as a search would; nothing is recorded.
     """
     from nas_cntk.report import text
-    from nas_cntk.scoring import parse_scores
+    from nas_cntk.scoring import parse_scores, standard_error
     from nas_cntk.search.settings import Problem, parse_ridge
     from nas_cntk.search.single import read_architecture, score_file
 
@@ -214,14 +224,20 @@ def score(
     problem = Problem(data, image_size, "", subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad)
     arch = read_architecture(architecture)
     console = _console(stderr=as_json)
-    result = score_file(arch, problem, backend or "auto", lambda line: console.print(line, markup=False))
+    result = score_file(
+        arch, problem, backend or "auto", lambda line: console.print(line, markup=False, soft_wrap=True)
+    )
+    scores = result.scores
     if as_json:
-        _print_json({**result.scores.to_dict(), "params": result.params, "flops": result.flops})
+        _print_json({**scores.to_dict(), "params": result.params, "flops": result.flops})
         return
-    for name, value in result.scores.values.items():
-        error = result.scores.standard_error
-        shown = f" ± {100 * error:.2f}" if name == names[0] and error is not None else ""
-        console.print(f"{name:<28} {text.score(name, value)}{shown}", markup=False, highlight=False)
+    for name, value in scores.values.items():
+        error = standard_error(name, value, scores.subset, scores.holdout)
+        console.print(f"{name:<28} {text.score(name, value, error)}", markup=False)
+    how = f"{scores.subset} images, held out {scores.holdout}"
+    if scores.backend != "none":
+        how += f"; backend {scores.backend}, ridge {scores.ridge:g}, jitter {scores.jitter:g}"
+    console.print(f"measured on {how}; {text.duration(scores.seconds)}", markup=False, soft_wrap=True)
     _next(console, text.command("search", "--data", data))
 
 
@@ -331,6 +347,9 @@ def clean(
 def main() -> None:
     """Run the command line; the only place that turns errors into exit codes."""
     signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ± shows a question mark, and no traceback
     try:
         # Typer itself exits with 2 on wrong usage, and with 130 on KeyboardInterrupt.
         app(prog_name="nas-cntk")
@@ -363,21 +382,21 @@ def _options(
     backend: str | None,
     sampler: str | None,
     settings: list[str] | None,
-) -> Any:
+) -> Options:
     from nas_cntk.search.samplers import parse_settings
     from nas_cntk.search.settings import Options
 
     return Options(trials, timeout, max_trial_seconds, backend, sampler, parse_settings(settings or []))
 
 
-def _existing(db: str) -> Any:
+def _existing(db: str) -> Records:
     from nas_cntk.records.migrations import open_records
 
     open_records(db, write=False).close()  # a missing database is an error, and not made
     return open_records(db, write=True)
 
 
-def _rows(board: Board, *, top: int | None, distinct: bool, pareto: bool) -> list[Any]:
+def _rows(board: Board, *, top: int | None, distinct: bool, pareto: bool) -> list[Row]:
     from nas_cntk.report import rows as report
 
     rows = list(board.rows)
@@ -388,7 +407,15 @@ def _rows(board: Board, *, top: int | None, distinct: bool, pareto: bool) -> lis
     return rows[:top]
 
 
-def _print_board(console: Console, board: Board, rows: list[Any], db: str) -> None:
+def _selection(*, top: int | None, distinct: bool, pareto: bool) -> str:
+    """Say which rows of all `_rows` keeps."""
+    kept = ["Pareto front"] if pareto else []
+    kept += ["distinct"] if distinct else []
+    kept += [f"top {top}"] if top is not None else []
+    return ", ".join(kept)
+
+
+def _print_board(console: Console, board: Board, rows: list[Row], db: str, selection: str) -> None:
     from nas_cntk.report import tables, text
 
     name, finished, target = board.study.name, len(board.rows), board.study.target
@@ -404,7 +431,7 @@ def _print_board(console: Console, board: Board, rows: list[Any], db: str) -> No
             what = f"became {names[1]}" if names[0] != names[1] else "got other settings"
             console.print(f"after {change['finished']} trials the sampler {names[0]} {what}", markup=False)
     if len(rows) < finished:
-        console.print(f"the first {len(rows)} of {finished} finished trials", markup=False)
+        console.print(f"shown: {len(rows)} of {finished} finished trials ({selection})", markup=False)
     console.print(f"study {name} in {db}: {finished} of {target} trials finished", markup=False)
     if finished < target:
         _next(console, text.command("resume", db=db, study=name))
@@ -416,7 +443,9 @@ def _end(console: Console, ended: Ended, db: str) -> None:
     from nas_cntk.report.board import load_board
 
     board = load_board(db, ended.study)
-    _print_board(console, board, _rows(board, top=10, distinct=True, pareto=len(board.directions) > 1), db)
+    several = len(board.directions) > 1
+    rows = _rows(board, top=10, distinct=True, pareto=several)
+    _print_board(console, board, rows, db, _selection(top=10, distinct=True, pareto=several))
     words = {
         "complete": "complete; `nas-cntk resume --trials N` raises the total",
         "timeout": "the time is up",

@@ -104,6 +104,13 @@ def parse_scores(names: str | Sequence[str]) -> tuple[ScoreKind, ...]:
     return tuple(found)
 
 
+def standard_error(name: str, value: float, subset: int, holdout: int) -> float | None:
+    """Return the binomial standard error of a score by its name; None if it is no accuracy."""
+    if name.endswith("holdout_accuracy"):
+        return regression.standard_error(value, holdout)
+    return regression.standard_error(value, subset) if name.endswith("loo_accuracy") else None
+
+
 def score_architecture(
     arch: Architecture,
     x: NDArray[Any],
@@ -185,7 +192,7 @@ def score_architecture(
     return ArchitectureScores(
         key=arch.key,
         values=ordered,
-        standard_error=_standard_error(asked[0], values, len(x), len(x_holdout)),
+        standard_error=standard_error(asked[0].name, values[asked[0].name], len(x), len(x_holdout)),
         proxy_accuracy=first[1].accuracy if first else None,
         jitter=first[0].jitter if first else 0.0,
         ridge=first[0].ridge if first else 0.0,
@@ -222,11 +229,3 @@ def _regression_values(prefix: str, fitted: regression.Fit, holdout: regression.
         prefix + "log_marginal_likelihood": fitted.log_marginal_likelihood,
         prefix + "alignment": fitted.alignment,
     }
-
-
-def _standard_error(first: ScoreKind, values: dict[str, float], subset: int, holdout: int) -> float | None:
-    if first.name.endswith("holdout_accuracy"):
-        return regression.standard_error(values[first.name], holdout)
-    if first.name.endswith("loo_accuracy"):
-        return regression.standard_error(values[first.name], subset)
-    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -176,7 +177,7 @@ def test_resume_raises_the_total_and_a_complete_study_says_so(run: Run) -> None:
     again = run("resume")
     assert again.code == 0 and "complete" in again.out
     more = run("resume", "--trials", "5")
-    assert more.code == 0 and "continuing study, 2 of 5" in more.out
+    assert more.code == 0 and "continuing study digits-small-1 in runs/nas.db: 2 of 5" in more.out
     after = run("leaderboard", "--json").json()
     assert len(after) == 5 and all(row in after for row in before)
 
@@ -222,6 +223,36 @@ def test_changed_data_are_refused(run: Run) -> None:
     assert "the data changed" in one_error(run("resume", "--trials", "3"))
 
 
+def test_a_note_on_the_data_is_said_once(run: Run) -> None:
+    import numpy as np
+
+    np.savez("d.npz", x=np.random.default_rng(0).random((200, 6, 6)), y=np.arange(200) % 4)
+    arguments = ("--data", "npz:d.npz", "--subset", "20", "--holdout", "20")
+    for said in (
+        run("search", "--space", "small.py", *arguments, "--trials", "1"),
+        run("score", "arch.json", *arguments),
+    ):
+        assert said.code == 0 and said.out.count("no test set given: 40 of 200 images") == 1
+
+
+def test_a_space_that_moved_is_found_by_resume(run: Run) -> None:
+    search(run, "--trials", "1", "--study", "s")
+    Path("elsewhere").mkdir()
+    Path("small.py").rename("elsewhere/small.py")
+    assert "small.py" in one_error(run("resume", "--trials", "2"))
+    moved = run("search", "--space", "elsewhere/small.py", *SMALL, "--study", "s", "--trials", "2")
+    assert moved.code == 0, moved.err
+    assert run("resume", "--trials", "3").code == 0
+
+
+def test_a_screen_without_our_letters_shows_question_marks(run: Run) -> None:
+    search(run, "--trials", "1")
+    command = [sys.executable, "-c", "from nas_cntk.cli import main; main()", "leaderboard"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, capture_output=True, env=environment, text=True)
+    assert result.returncode == 0 and "held-out accuracy" in result.stdout, result.stderr
+
+
 def test_a_changed_sampler_is_recorded(run: Run) -> None:
     from nas_cntk.report.board import load_board
 
@@ -241,6 +272,9 @@ def test_two_scores_make_a_front(run: Run) -> None:
     front = run("leaderboard", "--pareto", "--json").json()
     rows = run("leaderboard", "--json").json()
     assert 1 <= len(front) <= len(rows)
+    if len(front) < len(rows):
+        said = f"shown: {len(front)} of {len(rows)} finished trials (Pareto front)"
+        assert said in run("leaderboard", "--pareto").out
     for row in rows:
         betters = [f for f in front if f["proxy_accuracy"] >= row["proxy_accuracy"] and f["flops"] <= row["flops"]]
         assert betters, "every trial is matched or bettered by one of the front"
@@ -260,6 +294,7 @@ def test_dear_proposals_are_pruned_not_waited_for(run: Run) -> None:
     rows = run("leaderboard", "--json").json()
     assert {row["state"] for row in rows} == {"PRUNED"}
     assert all(row["reason"].startswith("cost:") and row["key"] for row in rows)
+    assert all(not re.search(r"\b0 s", row["reason"]) for row in rows), "seconds below one are not rounded to none"
 
 
 def test_the_whole_run_ends_by_its_timeout(run: Run) -> None:
@@ -300,10 +335,12 @@ def test_clean_says_and_does(run: Run) -> None:
 
 def test_score_prints_what_a_search_would_find(run: Run) -> None:
     found = run("score", "arch.json", *SMALL, "--json").json()
+    assert list(found["values"])[0] == "holdout_accuracy"
     assert found["subset"] == 40 and 0 <= found["values"]["holdout_accuracy"] <= 1
     assert found["params"] > 0 and len(found["key"]) == 32
     plain = run("score", "arch.json", *SMALL)
     assert plain.code == 0 and "holdout_accuracy" in plain.out
+    assert "measured on 40 images, held out 40; backend cpu, ridge 0, jitter 0" in plain.out
     Path("only.py").write_text(
         "import json, nas_cntk\n"
         "def propose(trial, image_shape):\n"
@@ -313,6 +350,8 @@ def test_score_prints_what_a_search_would_find(run: Run) -> None:
     assert run("search", "--space", "only.py", *SMALL, "--trials", "1").code == 0
     row = run("leaderboard", "--json").json()[0]
     assert row["scores"] == found["values"] and row["key"] == found["key"]
+    assert list(row["scores"]) == list(found["values"]), "the scores asked for come first"
+    assert row["backend"] == "cpu" and row["ridge"] == 0 and row["jitter"] == found["jitter"]
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
@@ -343,6 +382,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
 }
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown score": (("search", "--score", "holdout_acuracy"), "did you mean holdout_accuracy"),
+    "study without a name": (("search", "--study", ""), "no name for a study"),
+    "study of two lines": (("search", "--study", "a\nb"), "no name for a study"),
     "unknown sampler": (("search", "--sampler", "tpf"), "did you mean tpe"),
     "unknown setting": (("search", "--sampler-setting", "x=1"), "no setting 'x'"),
     "evolution of two scores": (("search", "--sampler", "evolution", "--score", "holdout_mse,flops"), "one score"),
@@ -377,7 +418,19 @@ def test_bad_input_gets_one_line_and_its_exit_code(run: Run, tmp_path: Path, nam
     assert says in line
 
 
-@pytest.mark.parametrize("arguments", [("search", "--trials", "0"), ("search", "--seed", "-1"), ("lead",), ("show",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "--trials", "0"),
+        ("search", "--trials", "9" * 20),
+        ("search", "--timeout", "inf"),
+        ("search", "--max-trial-seconds", "inf"),
+        ("resume", "--trials", "9" * 20),
+        ("search", "--seed", "-1"),
+        ("lead",),
+        ("show",),
+    ],
+)
 def test_wrong_usage_exits_with_2(run: Run, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert result.code == 2 and "Traceback" not in result.err

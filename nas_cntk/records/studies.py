@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from nas_cntk.errors import StudyError
+from nas_cntk.errors import StudyError, UsageError
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import any_alive
 from nas_cntk.records.tables import (
@@ -21,6 +21,8 @@ from nas_cntk.records.tables import (
     STUDIES,
     TRIALS,
 )
+
+LONGEST_NAME = 200  # Optuna's column holds 512 characters, a screen fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,18 @@ def study_names(records: Records) -> dict[str, bool]:
         return {name: study_id in ours for name, study_id in rows}
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that nobody could type or read in a list.
+
+    Raises:
+        UsageError: if it is empty, too long, or holds line breaks or other unprintable characters.
+    """
+    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"{name[:60]!r} is no name for a study; give 1 to {LONGEST_NAME} printable characters, no space at the ends"
+        )
+
+
 def free_name(records: Records, stem: str) -> str:
     """Return the first of stem-1, stem-2, ... that no study has."""
     taken = study_names(records)
@@ -232,11 +246,11 @@ def rename_study(records: Records, name: str, to: str) -> None:
     """Rename a study; Optuna's table is the only place that holds names.
 
     Raises:
-        StudyError: if there is no such study, or the new name is taken or empty.
+        StudyError: if there is no such study, or the new name is taken.
+        UsageError: if the new name is none.
     """
+    check_name(to)
     study = find_study(records, name)
-    if not to.strip():
-        raise StudyError("the new name is empty; give one")
     if to in study_names(records):
         raise StudyError(f"there is already a study {to!r}; choose another name")
     with records.transaction() as connection:

@@ -107,7 +107,7 @@ def record_verdict(
                     subset=score.subset,
                     holdout=score.holdout,
                     measured=score.measured,
-                    result=json.dumps(score.result, sort_keys=True),
+                    result=json.dumps(score.result),  # unsorted: the scores asked for come first
                     correct=score.correct,
                 )
             )

@@ -15,6 +15,8 @@ from nas_cntk.report import text
 from nas_cntk.report.describe import summary
 from nas_cntk.search.session import Plan
 
+_WORDS = 40  # columns beside the bar, which leave room in 80 for the ^C that a terminal echoes
+
 
 class LiveView:
     """Shows a session on a console; plain lines where that is no terminal.
@@ -47,13 +49,14 @@ class LiveView:
         self._plan, self._done, self._best = plan, plan.finished, plan.best
         bench, study = plan.bench, plan.study
         shape = "x".join(map(str, bench.dataset.image_shape))
-        what = "new study" if plan.new else f"continuing study, {plan.finished} of {study.target} trials done,"
-        self._print(f"{what} {study.name} in {self._db}")
+        what = "new study" if plan.new else "continuing study"
+        done = "" if plan.new else f": {plan.finished} of {study.target} trials finished"
+        self._print(f"{what} {study.name} in {self._db}{done}")
         self._print(
             f"data {bench.dataset.spec}: {len(bench.dataset.x_train)} training images of {shape},"
             f" {bench.dataset.num_classes} classes; subset {bench.subset}, held out {bench.holdout}"
         )
-        for note in (*bench.dataset.notes, *bench.split.notes):
+        for note in bench.split.notes:
             self._print(f"note: {note}")
         self._print(
             f"space {plan.space.name}, sampler {study.sampler['name']}, score {','.join(bench.problem.score)},"
@@ -80,8 +83,10 @@ class LiveView:
         if self._bar is not None:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            words = f"trial {ordinal + 1}: {summary(architecture)}, about {text.duration(predicted)}"
-            self._task = self._bar.add_task(words[:44], total=1.0)
+            assert self._plan is not None
+            words = f"{self._done + 1}/{self._plan.study.target} {summary(architecture)}"
+            about = f", about {text.duration(predicted)}"
+            self._task = self._bar.add_task(words[: _WORDS - len(about)] + about, total=1.0)
 
     def progress(self, fraction: float) -> None:
         """Move the bar."""
@@ -123,7 +128,8 @@ class LiveView:
             self._print(f"waiting for {working} trial(s) of other processes")
 
     def _print(self, line: str, style: str | None = None) -> None:
-        self._console.print(Text(line, style=style or ""), soft_wrap=True)
+        # Off a terminal a line stays one line, for programs; on one it is folded between words.
+        self._console.print(Text(line, style=style or ""), soft_wrap=not self._console.is_terminal)
 
 
 def forecast_lines(plan: Plan) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from nas_cntk import regression
 from nas_cntk.records.trials import Finished
 
 Directions = Mapping[str, str]  # score name -> "maximize" | "minimize"; the first one ranks
@@ -34,6 +34,9 @@ class Row:
     reason: str | None
     predicted_seconds: float | None
     parameters: dict[str, object]
+    backend: str | None  # that computed the score, which a duplicate has from its original
+    ridge: float | None
+    jitter: float | None
 
     def to_dict(self) -> dict[str, object]:
         """Return the row for JSON."""
@@ -44,17 +47,18 @@ def row_of(trial: Finished) -> Row:
     """Return the row of a finished trial."""
     verdict, score = trial.verdict, trial.score
     complete = verdict.outcome == "COMPLETE" and score is not None
-    accuracy = score.result.get("proxy_accuracy") if complete and score is not None else None
+    result = score.result if complete and score is not None else {}
+    accuracy = result.get("proxy_accuracy")
     holdout = score.holdout if complete and score is not None else None
     stderr = None
     if isinstance(accuracy, (int, float)) and holdout:
-        stderr = math.sqrt(accuracy * (1.0 - accuracy) / holdout)
+        stderr = regression.standard_error(accuracy, holdout)
     return Row(
         trial=trial.number,
         ordinal=trial.ordinal,
         key=verdict.key,
         state=verdict.outcome,
-        proxy_accuracy=float(accuracy) if isinstance(accuracy, (int, float)) else None,
+        proxy_accuracy=_number(accuracy),
         proxy_stderr=stderr,
         subset=verdict.subset,
         holdout=holdout,
@@ -69,7 +73,14 @@ def row_of(trial: Finished) -> Row:
         reason=verdict.reason,
         predicted_seconds=verdict.predicted_seconds,
         parameters=dict(verdict.parameters or {}),
+        backend=None if result.get("backend") is None else str(result["backend"]),
+        ridge=_number(result.get("ridge")),
+        jitter=_number(result.get("jitter")),
     )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def order(rows: Sequence[Row], directions: Directions) -> list[Row]:

@@ -14,6 +14,7 @@ from nas_cntk.records.studies import StudyRow
 from nas_cntk.report import text
 from nas_cntk.report.describe import listing, summary
 from nas_cntk.report.rows import Directions, Row
+from nas_cntk.scoring import standard_error
 
 _NARROWEST = 12  # columns left for the last column, even where the others take all
 
@@ -39,11 +40,11 @@ def leaderboard(
     rows: Sequence[Row], directions: Directions, architectures: dict[str, Architecture], width: int = 80
 ) -> Table:
     """Return the leaderboard; a PRUNED trial shows its reason where others show their architecture."""
-    shown = [name for name in directions if name not in ("params", "flops")] or list(directions)[:1]
+    shown = [name for name in directions if name not in ("params", "flops")]  # those have columns of their own
     lines = []
     for place, row in enumerate(rows, start=1):
         complete = row.state == "COMPLETE"
-        note = f"pruned: {row.reason}"
+        note = str(row.reason)
         if complete:
             note = summary(architectures[row.key]) if row.key in architectures else ""
             note = note if row.duplicate_of is None else f"= trial {row.duplicate_of}: {note}"
@@ -76,11 +77,13 @@ def trial(row: Row, architecture: Architecture | None, image_shape: Sequence[int
         lines.append(("parameters", ", ".join(f"{name}={value}" for name, value in row.parameters.items())))
     if row.params is not None:
         lines.append(("at width 64", f"{text.count(row.params)} parameters, {text.count(row.flops)} FLOPs an image"))
-    for name, value in row.scores.items():
-        error = f" ± {100 * row.proxy_stderr:.2f}" if name == "holdout_accuracy" and row.proxy_stderr else ""
-        lines.append((name, text.score(name, value) + error))
+    for name in row.scores:
+        if name not in ("params", "flops"):
+            lines.append((name, _score(row, name)))
     if row.subset is not None:
         lines.append(("measured on", f"{row.subset} images, held out {row.holdout}"))
+    if row.backend not in (None, "none") and row.ridge is not None and row.jitter is not None:
+        lines.append(("computed by", f"backend {row.backend}; ridge {row.ridge:g}, jitter {row.jitter:g}"))
     if row.predicted_seconds is not None:
         took = "" if row.seconds is None else f", took {text.duration(row.seconds)}"
         lines.append(("cost", f"predicted {text.duration(row.predicted_seconds)}{took}"))
@@ -109,11 +112,10 @@ def studies(rows: Sequence[StudyRow], width: int = 80) -> Table:
 
 
 def _score(row: Row, name: str) -> str:
-    value = text.score(name, row.scores.get(name))
-    if name.endswith("holdout_accuracy") and name in row.scores and row.holdout:
-        p = row.scores[name]
-        return f"{100 * p:.2f} ± {100 * (p * (1 - p) / row.holdout) ** 0.5:.2f} %"
-    return value
+    value = row.scores.get(name)
+    if value is None or not row.subset or not row.holdout:
+        return text.score(name, value)
+    return text.score(name, value, standard_error(name, value, row.subset, row.holdout))
 
 
 def _short(name: str) -> str:

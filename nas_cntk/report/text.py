@@ -35,12 +35,12 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
-def score(name: str, value: float | None) -> str:
-    """Return an accuracy in percent, anything else with four digits."""
+def score(name: str, value: float | None, error: float | None = None) -> str:
+    """Return an accuracy in percent, with its standard error if that is given; anything else with four digits."""
     if value is None:
         return "-"
     if name.endswith("accuracy"):
-        return f"{100 * value:.2f} %"
+        return f"{100 * value:.2f} %" if error is None else f"{100 * value:.2f} ± {100 * error:.2f} %"
     if name in ("flops", "params"):
         return count(int(value))
     return f"{value:.4g}"

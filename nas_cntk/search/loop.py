@@ -219,7 +219,7 @@ def _judge(
     if lease.kills > MOST_KILLS:
         return replace(proposal, reason=f"failed: its process was killed {lease.kills} times"), None
     if predicted > limits.max_trial_seconds:
-        reason = f"cost: predicted {predicted:.0f} s, the limit is {limits.max_trial_seconds:.0f} s"
+        reason = f"cost: predicted {_seconds(predicted)}, the limit is {_seconds(limits.max_trial_seconds)}"
         return replace(proposal, reason=reason), None
     observer.trial_begins(lease.ordinal, architecture, predicted)
     began = time.monotonic()
@@ -266,6 +266,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 10 else f"{value:.2g} s"
 
 
 def _number(value: object) -> float | None:

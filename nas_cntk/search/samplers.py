@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SamplerKind:
-    """A sampler, the settings it takes with their defaults, and how many scores it can rank."""
+    """A sampler, the settings it takes with their defaults, and whether it can rank by several scores."""
 
     name: str
     settings: Mapping[str, int | float | bool]
     several_scores: bool
-    one_score: bool
-    summary: str
 
 
 SAMPLERS: dict[str, SamplerKind] = {
@@ -34,23 +32,17 @@ SAMPLERS: dict[str, SamplerKind] = {
             "tpe",
             {"n_startup_trials": 10, "n_ei_candidates": 24, "constant_liar": True},
             True,
-            True,
-            "tree-structured Parzen estimator, over all parameters at once",
         ),
-        SamplerKind("random", {}, True, True, "independent draws"),
+        SamplerKind("random", {}, True),
         SamplerKind(
             "nsga2",
             {"population_size": 10, "crossover_prob": 0.9, "swapping_prob": 0.5},
             True,
-            True,
-            "genetic, for several scores: keeps a Pareto front",
         ),
         SamplerKind(
             "evolution",
             {"population": 10, "tournament": 3, "mutations": 1},
             False,
-            True,
-            "regularised evolution, for one score",
         ),
     )
 }

@@ -75,6 +75,8 @@ def search(db: str, name: str | None, problem: Problem, options: Options, screen
     records = open_records(db, write=True)
     try:
         known = studies.study_names(records)
+        if name is not None and name not in known:
+            studies.check_name(name)
         if name is not None and known.get(name):
             study = studies.find_study(records, name)
             bench = set_up(problem, options.backend or _text(study.config["backend"]))
@@ -197,6 +199,7 @@ def _continue(
             "backend": options.backend or study.config["backend"],
             "max_trial_seconds": limit,
             "data": bench.problem.data,
+            "space": bench.problem.space,
         },
     )
     study = studies.find_study(records, study.name)

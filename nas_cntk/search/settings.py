@@ -116,8 +116,11 @@ def check_identity(name: str, stored: Mapping[str, object], asked: Mapping[str, 
         old, new = stored.get(field), asked[field]
         if old == new:
             continue
+        # Another space has another source, another size other images; one difference is enough.
         if field == "space_source" and stored.get("space") != asked["space"]:
-            continue  # another space has another source; one difference is enough
+            continue
+        if field == "data" and stored.get("image_size") != asked["image_size"]:
+            continue
         form = _DIFFERENCES.get(field, f"{field.replace('_', ' ')} was {{old}}, now {{new}}")
         differences.append(form.format(old=_shown(old), new=_shown(new)))
     if differences:

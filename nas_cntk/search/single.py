@@ -53,7 +53,7 @@ def read_architecture(path: str) -> Architecture:
 def score_file(architecture: Architecture, problem: Problem, backend: str, say: Callable[[str], None]) -> Scored:
     """Return the scores of an architecture; notes on the data, and what takes long, are said first."""
     bench = set_up(problem, backend)
-    for note in (*bench.dataset.notes, *bench.split.notes):
+    for note in bench.split.notes:
         say(f"note: {note}")
     try:
         params, flops = bench.sizes(architecture)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nas_cntk.errors import StudyError
+from nas_cntk.errors import StudyError, UsageError
 from nas_cntk.records import cleaning, leases, studies, trials
 from nas_cntk.records.cleaning import Waste
 from nas_cntk.records.database import Records
@@ -77,12 +77,18 @@ def test_renaming_renames_for_optuna_too(records: Records, make_study: MakeStudy
     make_study("two")
     with pytest.raises(StudyError, match="already a study"):
         studies.rename_study(records, "one", "two")
-    with pytest.raises(StudyError, match="empty"):
+    with pytest.raises(UsageError, match="no name"):
         studies.rename_study(records, "one", " ")
     studies.rename_study(records, "one", "uno")
     storage = open_storage(records)
     assert sorted(optuna.get_all_study_names(storage)) == ["two", "uno"]
     storage.engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1b[2J", " a", "a" * 201])
+def test_a_name_is_one_that_can_be_typed_and_read(name: str) -> None:
+    with pytest.raises(UsageError, match="no name for a study"):
+        studies.check_name(name)
 
 
 def test_deleting_leaves_nothing_of_the_study_and_everything_of_the_others(

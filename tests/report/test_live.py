@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +33,7 @@ def plan(score: str = "holdout_accuracy", best: float | None = None, dear: int =
     )
     bench: Any = SimpleNamespace(
         dataset=dataset,
-        split=SimpleNamespace(notes=("stratified",)),
+        split=SimpleNamespace(notes=("it was shrunk", "stratified")),  # a split's notes begin with its dataset's
         subset=700,
         holdout=700,
         problem=Problem(score=tuple(score.split(","))),
@@ -70,7 +71,7 @@ def test_plain_lines_off_a_terminal() -> None:
     text = shown(plan(dear=2), trials)
     assert "\x1b" not in text and "\r" not in text
     assert "new study digits-plain-1 in runs/nas.db" in text
-    assert "note: it was shrunk" in text and "note: stratified" in text
+    assert text.count("note: it was shrunk") == text.count("note: stratified") == 1
     assert "predicted: 0.5 s to 7 min a trial, about 4 min for 30 trials" in text
     assert "2 of 8 proposals" in text and "--max-trial-seconds" in text
     lines = [line for line in text.splitlines() if re.match(r"\s*\d+/30", line)]
@@ -91,7 +92,35 @@ def test_the_best_of_earlier_runs_and_the_direction_count() -> None:
 
 def test_on_a_terminal_the_bar_is_gone_at_the_end() -> None:
     text = shown(plan(), [ended(0, 0.5), ended(1, 0.6)], terminal=True)
-    assert "trial 1: flatten" in text
+    assert "1/30 flatten" in text and "2/30 flatten" in text
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1, "the cursor is hidden once and shown again"
     last = text.split("\x1b[2K")[-1]
-    assert "trial" not in last and "%" not in last
+    assert "about" not in last and "%" not in last
+
+
+def test_the_bar_leaves_room_for_what_ctrl_c_echoes() -> None:
+    b = Builder()
+    x = b.input()
+    for kernel in range(1, 30, 2):
+        x = b.relu(b.conv(x, kernel))
+    b.dense(b.flatten(x))
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with LiveView(console, "runs/nas.db") as view:
+        view.begins(plan())
+        view.trial_begins(0, b.build(), 100.0)
+    assert isinstance(console.file, io.StringIO)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())
+    frames = [line for line in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", plain) if "1/30 flatten" in line]
+    assert frames and max(map(len, frames)) <= 78 and all(", about 100 s" in frame for frame in frames)
+
+
+def test_on_a_terminal_lines_are_folded_between_words_and_elsewhere_not_at_all() -> None:
+    long = plan()
+    folded = shown(long, [], terminal=True).replace("\x1b[?25l", "")
+    assert "entry-layers/s)" in folded and max(map(len, folded.split("\r")[0].splitlines())) <= 80
+    assert max(map(len, shown(long, []).splitlines())) > 80
+
+
+def test_a_study_that_goes_on_says_how_far_it_is() -> None:
+    again = replace(plan(), new=False, finished=12)
+    assert "continuing study digits-plain-1 in runs/nas.db: 12 of 30 trials finished\n" in shown(again, [])

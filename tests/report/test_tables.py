@@ -34,7 +34,8 @@ def deep(layers: int = 21) -> Architecture:
 def rows() -> tuple[list[Row], dict[str, Architecture]]:
     arch = deep()
     values = {"holdout_accuracy": 0.98765, "flops": 123456789.0, "log_marginal_likelihood": -1234.5}
-    score = Score(arch.key, 2000, 2000, "", {"values": values, "proxy_accuracy": 0.98765}, None)
+    result = {"values": values, "proxy_accuracy": 0.98765, "backend": "cpu", "ridge": 0.0, "jitter": 1e-9}
+    score = Score(arch.key, 2000, 2000, "", result, None)
     complete = Verdict("COMPLETE", key=arch.key, subset=2000, params=12_345_678, flops=123_456_789, seconds=123.4)
     copy = Verdict("COMPLETE", "duplicate of trial 0", arch.key, 0, None, 1, 1, 2000, 1.0, 0.0)
     pruned = Verdict("PRUNED", "cost: predicted 1234 s, the limit is 300 s [not markup]", "k", params=1, flops=1)
@@ -49,9 +50,15 @@ def test_the_leaderboard_fits_80_columns(directions: dict[str, str]) -> None:
     assert max(map(len, lines)) <= 80
     body = "\n".join(lines)
     assert "123M" in body and "12.3M" in body and "2 min" in body
-    assert "= trial 0" in body and "pruned: cost" in body
+    assert "= trial 0" in body and "cost: predicted" in body
     if "holdout_accuracy" in directions:
         assert "98.77 ± 0.25 %" in body
+
+
+def test_a_board_ranked_by_size_has_each_size_once() -> None:
+    made, architectures = rows()
+    head = printed(tables.leaderboard(made, {"flops": "minimize"}, architectures)).splitlines()[0]
+    assert head.lower().split() == ["#", "trial", "params", "flops", "time", "architecture"]
 
 
 def test_in_a_wide_terminal_nothing_is_cut() -> None:
@@ -66,7 +73,8 @@ def test_a_trial_shows_its_nodes_with_shapes() -> None:
     arch = next(iter(architectures.values()))
     body = printed(tables.trial(made[0], arch, (32, 32, 3)))
     assert max(map(len, body.splitlines())) <= 80
-    assert "98.77 % ± 0.25" in body
+    assert "98.77 ± 0.25 %" in body and "backend cpu; ridge 0, jitter 1e-09" in body
+    assert body.count("12.3M") == 1, "size is shown once"
     assert listing(arch, (32, 32, 3))[1] == ("1", "conv 3x3", "0", "32x32")
     assert "avg_pool 2x2 stride 2" in body and "16x16" in body and "14x14" in body
     assert "cost: predicted" in printed(tables.trial(made[2], None, (32, 32, 3)))
@@ -108,5 +116,6 @@ def test_scores_in_words() -> None:
     assert text.score("loo_accuracy", 0.5) == "50.00 %"
     assert text.score("nngp_holdout_accuracy", 1.0) == "100.00 %"
     assert text.score("flops", 1234.0) == "1.23k"
+    assert text.score("loo_accuracy", 0.5, 0.0125) == "50.00 ± 1.25 %"
     assert text.score("alignment", None) == "-"
     assert text.count(999) == "999" and text.count(None) == "-"

@@ -61,6 +61,12 @@ def test_every_difference_is_named(changed: dict[str, object], says: str) -> Non
     assert ";" not in str(caught.value).replace(". ", ""), "one difference, one mention"
 
 
+def test_another_size_is_one_difference_though_its_fingerprint_differs_too() -> None:
+    with pytest.raises(StudyError) as caught:
+        check_identity("s", ident(Problem()), ident(Problem(image_size=4), data="d2"))
+    assert "image size was" in str(caught.value) and "data changed" not in str(caught.value)
+
+
 def test_several_differences_are_all_named() -> None:
     with pytest.raises(StudyError) as caught:
         check_identity("s", ident(Problem()), ident(replace(Problem(), seed=1, subset=9), data="d2"))
