@@ -128,7 +128,9 @@ def kernel_family(
         if kind != "nngp" and not arch.trainable:
             from nas_cntk.errors import IllegalArchitecture
 
-            raise IllegalArchitecture('this architecture has no trainable layer, so it has no ntk; ask for kind "nngp"')
+            raise IllegalArchitecture(
+                'this architecture has no trainable layer, so it has no ntk; ask for kind "nngp" (scores nngp_...)'
+            )
 
     def tick(fraction: float) -> None:
         if progress is not None:
