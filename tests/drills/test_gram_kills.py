@@ -18,6 +18,7 @@ from nas_cntk.kernels.gram import gram
 
 PROGRAM = textwrap.dedent("""
     import sys
+    import time
     import numpy as np
     from nas_cntk import Builder
     from nas_cntk.kernels import budget
@@ -34,6 +35,7 @@ PROGRAM = textwrap.dedent("""
 
     def show(fraction):
         print(fraction, flush=True)
+        time.sleep(0.03)  # so that no machine is done before the blow
 
     try:
         gram(b.build(), images, store=store, progress=show)
