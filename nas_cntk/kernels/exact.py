@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas_cntk.architecture import Architecture
-from nas_cntk.errors import BackendUnavailable, KernelError, UsageError
+from nas_cntk.errors import BackendUnavailable, IllegalArchitecture, KernelError, UsageError
 
 Kind = Literal["ntk", "nngp", "both"]
 Matrix = NDArray[np.floating]  # shape: (n1, n2)
@@ -126,8 +126,6 @@ def kernel_family(
     for arch in archs:
         arch.check(a1.shape[1:])
         if kind != "nngp" and not arch.trainable:
-            from nas_cntk.errors import IllegalArchitecture
-
             raise IllegalArchitecture(
                 'this architecture has no trainable layer, so it has no ntk; ask for kind "nngp" (scores nngp_...)'
             )

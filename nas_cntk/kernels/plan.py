@@ -26,11 +26,9 @@ class Plan:
 
     integers: NDArray[np.int32]
     reals: NDArray[np.float64]
-    heads: int
     map_size: int  # entries of the variance maps of one image, sqrt(v) and 1 / sqrt(v)
     left_maps: tuple[tuple[int, int, int, float], ...]  # of left images: offset, step to 1 / sqrt(v), entries, scale
     entry_layers: int  # entries through a relu, for one pair
-    scratch_vectors: int
 
 
 def plan(
@@ -76,8 +74,7 @@ class _Writer:
         self._int(len(self.schedule.heads), len(slot_sizes), len(global_sizes))
         for rows, columns in (*slot_sizes, *global_sizes):
             self._int(rows, columns)
-        buffer = self._buffer()
-        self._int(buffer, len(self.schedule.instructions))
+        self._int(self._buffer(), len(self.schedule.instructions))
         for level, run in self.schedule.instructions.items():
             rows_of, columns_of = self.groups[level]
             self._int(len(run), len(rows_of), len(columns_of))
@@ -89,15 +86,12 @@ class _Writer:
                         self._table(op, axis, group)
         layers = [number for number in self.schedule.needs if self.family.fields[number].kind == "relu"]
         entries = sum(len(self.pairs[number][0]) * len(self.pairs[number][1]) for number in layers)
-        scratch = 2 * sum(a * b for a, b in (*slot_sizes, *global_sizes)) + buffer
         return Plan(
             np.concatenate(self.integers).astype(np.int32),
             np.concatenate(self.reals) if self.reals else np.zeros(0),
-            len(self.schedule.heads),
             offsets[-1],
             tuple((offsets[u], _apart(areas[u]), areas[u], scale) for u, scale in left),
             entries,
-            scratch,
         )
 
     def _relu_scale(self, relu: Field) -> float:

@@ -221,8 +221,8 @@ void dispatch_relu(const Program& program, const Instruction& op, const Axis& ro
 // the rows before, of which `ring` keeps two numbers a column: the sum of the last two rows, and the last. Writes the
 // output row before the first of these and the first. The output may take the input's place.
 template <class R, bool itself, bool sign_known, bool tangent, int count>
-inline __attribute__((always_inline)) void slide(const Axis& rows, const Axis& columns, const Maps<R, itself>& maps, R scale, bool add, Field<R> in, Field<R> before,
-                                                 const int32_t* before_columns, Field<R> out, int32_t n, R* ring) {
+inline __attribute__((always_inline)) void slide(const Axis& rows, const Axis& columns, const Maps<R, itself>& maps,
+                                                 R scale, bool add, Field<R> in, Field<R> before, const int32_t* before_columns, Field<R> out, int32_t n, R* ring) {
     using One = Lanes<R>;
     constexpr int each = One::vectors;
     using Many = Bundle<R, count * each>;

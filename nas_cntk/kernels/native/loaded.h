@@ -61,7 +61,7 @@ class Loaded {
         real_ += n;
         return p;
     }
-    // Entries of S then T of every storage; the caller's arrays of 32-bit integers hold each size in two halves.
+    // Where S of every storage begins and how many entries it has; T follows. Sizes come as rows and columns.
     void sizes(int32_t n, std::vector<int64_t>& offset, std::vector<int64_t>& size) {
         for (int32_t k = 0; k < n; ++k) {
             const int64_t rows = next(), columns = next(), entries = apart(rows * columns);

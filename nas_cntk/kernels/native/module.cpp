@@ -102,8 +102,7 @@ NB_MODULE(_native, m) {
              [](Loaded* self, nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig> integers,
                 nb::ndarray<const double, nb::ndim<1>, nb::c_contig> reals) {
                  new (self) Loaded(integers.data(), integers.size(), reals.data(), reals.size());
-             })
-        .def_prop_ro("scratch_vectors", [](const Loaded& loaded) { return loaded.program.scratch; });
+             });
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
         for (const InstructionSet* set : supported()) names.push_back(set->name);
