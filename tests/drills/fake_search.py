@@ -17,6 +17,7 @@ from nas_cntk.records.migrations import open_records
 from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
 from nas_cntk.scoring import ArchitectureScores
+from nas_cntk.search import loop
 from nas_cntk.search.loop import Evaluation, Limits, run
 from nas_cntk.search.samplers import choose_sampler
 from nas_cntk.search.storage import open_storage
@@ -154,5 +155,8 @@ if __name__ == "__main__":
     parser.add_argument("--names", default="holdout_accuracy")
     parser.add_argument("--delay", type=float, default=0.0)
     given = parser.parse_args()
+    # A slow machine may be struck three times in one trial, which would rightly be given up as a killer of processes;
+    # tests/search/test_loop.py proves that rule, and here every blow comes from outside.
+    loop.MOST_KILLS = 10**6
     asked = tuple(given.names.split(","))
     search(given.db, target=given.target, sampler=given.sampler, names=asked, fake=evaluation(given.delay, names=asked))
