@@ -114,8 +114,8 @@ class _Writer:
                     rows, columns = (max(len(g[op.relu]) for g in self.groups[level][axis]) for axis in (0, 1))
                     sums = max(len(g[op.out]) for g in self.groups[level][1])
                     # S and T of one relu row with a column of zeros and of all sums along columns; or, for sliding
-                    # windows, four sums a column and two rows to spare.
-                    most = max(most, 2 * (columns + 1) + 2 * rows * sums, 6 * columns)
+                    # windows, a ring of four rows of sums along columns, each a column longer and up to 20 apart.
+                    most = max(most, 2 * (columns + 1) + 2 * rows * sums, 8 * (columns + 21))
         return most
 
     def _storage(self) -> tuple[dict[int, int], list[tuple[int, int]], list[tuple[int, int]]]:

@@ -216,148 +216,164 @@ void dispatch_relu(const Program& program, const Instruction& op, const Axis& ro
     run_relu<R, itself, false, false>(program, op, rows, columns, images, in, out);
 }
 
-// `count` (1 or 2) neighbouring rows of a layer whose windows are three neighbours along rows and columns. Everything is
-// used where it lies in registers: relu values slide along the columns into sums of three, and those meet the sums of
-// the rows before, of which `ring` keeps two numbers a column: the sum of the last two rows, and the last. Writes the
-// output row before the first of these and the first. The output may take the input's place.
+// A rectangle of a layer's entries whose windows are three neighbours along rows and columns: where its first entry is
+// read and written, and the steps from one row to the next.
+template <class R>
+struct Rectangle {
+    int32_t rows, columns;
+    R scale;
+    const R *s_in, *t_in, *inverse1, *root1, *inverse2, *root2;
+    R *s_out, *t_out;
+    int64_t in_step, left_step, right_step, out_step;
+};
+
+// `count` rows from row n on: relu values, and their sums of three along the columns, which slide in registers, into
+// s_sums[g] and t_sums[g]. Writes one sum that is none before the first.
 template <class R, bool itself, bool sign_known, bool tangent, int count>
-inline __attribute__((always_inline)) void slide(const Axis& rows, const Axis& columns, const Maps<R, itself>& maps,
-                                                 R scale, bool add, Field<R> in, Field<R> before, const int32_t* before_columns, Field<R> out, int32_t n, R* ring) {
-    using One = Lanes<R>;
-    constexpr int each = One::vectors;
+inline __attribute__((always_inline)) void slide_columns(const Rectangle<R>& of, int32_t n, R* const* s_sums, R* const* t_sums) {
+    constexpr int each = Lanes<R>::vectors;
     using Many = Bundle<R, count * each>;
-    const R *s_row[count], *t_row[count], *inverse1_row[count], *root1_row[count], *inverse2_row[count], *root2_row[count];
-    for (int g = 0; g < count; ++g) {
-        const int64_t at = int64_t(rows.in[n + g]) * columns.in_stride[0] * lanes<R>;
-        const int64_t p1 = rows.left[n + g] * maps.w1 * (itself ? lanes<R> : 1), p2 = rows.right[n + g] * maps.w2 * lanes<R>;
-        s_row[g] = in.s + at;
-        t_row[g] = in.t + at;
-        inverse1_row[g] = maps.inverse1 + p1;
-        root1_row[g] = maps.root1 + p1;
-        inverse2_row[g] = maps.inverse2 + p2;
-        root2_row[g] = maps.root2 + p2;
+    const auto right_of = [](const R* p, int64_t step, int64_t m) __attribute__((always_inline)) {
+        Many x;
+        for (int g = 0; g < count; ++g)
+            for (int j = 0; j < each; ++j) x.of[g * each + j] = Vec<R>::load(p + g * step + m * lanes<R> + j * Vec<R>::width);
+        return x;
+    };
+    const auto left_of = [](const R* p, int64_t step, int64_t m, R factor) __attribute__((always_inline)) {
+        Many x;
+        for (int g = 0; g < count; ++g)
+            for (int j = 0; j < each; ++j)
+                x.of[g * each + j] = itself ? Vec<R>::load(p + g * step + m * lanes<R> + j * Vec<R>::width) * Vec<R>::all(factor)
+                                            : Vec<R>::all(p[g * step + m]);
+        return x;
+    };
+    const auto keep = [](R* const* p, int64_t m, const Many& x) __attribute__((always_inline)) {
+        for (int g = 0; g < count; ++g)
+            for (int j = 0; j < each; ++j) x.of[g * each + j].store(p[g] + m * lanes<R> + j * Vec<R>::width);
+    };
+    const R *const s_in = of.s_in + n * of.in_step, *const t_in = of.t_in + n * of.in_step;
+    const R *const inverse1 = of.inverse1 + n * of.left_step, *const root1 = of.root1 + n * of.left_step;
+    const R *const inverse2 = of.inverse2 + n * of.right_step, *const root2 = of.root2 + n * of.right_step;
+    Many last_s = Many::all(0), last_t = last_s, two_s = last_s, two_t = last_s;
+    const int64_t columns = of.columns;
+    for (int64_t m = 0; m < columns; ++m) {
+        Many s = right_of(s_in, of.in_step, m), t = tangent ? right_of(t_in, of.in_step, m) : s;
+        relu<sign_known, tangent>(s, t, left_of(inverse1, of.left_step, m, R(1) / of.scale), right_of(inverse2, of.right_step, m),
+                                  left_of(root1, of.left_step, m, of.scale), right_of(root2, of.right_step, m));
+        keep(s_sums, m - 1, two_s + s);
+        two_s = last_s + s;
+        last_s = s;
+        if (!tangent) continue;
+        keep(t_sums, m - 1, two_t + t);
+        two_t = last_t + t;
+        last_t = t;
     }
-    const One kept = One::all(add ? R(1) : R(0));
-    for (int32_t k = 0; k < columns.n_segments; ++k) {
-        const int32_t first = columns.segments[k], length = columns.segments[k + 1] - first;
-        const R *s_in[count], *t_in[count], *inverse2[count], *root2[count], *inverse1[count], *root1[count];
-        const int64_t from = columns.in[first] * lanes<R>, from1 = columns.left[first] * (itself ? lanes<R> : 1);
-        const int64_t from2 = columns.right[first] * lanes<R>;
-        for (int g = 0; g < count; ++g) {
-            s_in[g] = s_row[g] + from;
-            t_in[g] = t_row[g] + from;
-            inverse1[g] = inverse1_row[g] + from1;
-            root1[g] = root1_row[g] + from1;
-            inverse2[g] = inverse2_row[g] + from2;
-            root2[g] = root2_row[g] + from2;
-        }
-        R* const sums = ring + int64_t(first) * 4 * lanes<R>;
-        const int64_t to = columns.out[first] * lanes<R>;
-        const int64_t to_before = (before_columns ? before_columns[first] : first) * lanes<R>;
-        R *const s_before = before.s + to_before, *const t_before = before.t + to_before;
-        R *const s_out = out.s + to, *const t_out = out.t + to;
-        const auto right_of = [](const R* const* p, int32_t m) __attribute__((always_inline)) {
-            Many x;
-            for (int g = 0; g < count; ++g)
-                for (int j = 0; j < each; ++j) x.of[g * each + j] = Vec<R>::load(p[g] + m * lanes<R> + j * Vec<R>::width);
-            return x;
-        };
-        const auto left_of = [](const R* const* p, int32_t m, R factor) __attribute__((always_inline)) {
-            Many x;
-            for (int g = 0; g < count; ++g)
-                for (int j = 0; j < each; ++j)
-                    x.of[g * each + j] = itself ? Vec<R>::load(p[g] + m * lanes<R> + j * Vec<R>::width) * Vec<R>::all(factor)
-                                                : Vec<R>::all(p[g][m]);
-            return x;
-        };
-        const auto row_of = [](const Many& x, int g) __attribute__((always_inline)) {
-            One y;
-            for (int j = 0; j < each; ++j) y.of[j] = x.of[g * each + j];
-            return y;
-        };
-        const auto take = [&](int32_t m, Many& s, Many& t) __attribute__((always_inline)) {
-            s = right_of(s_in, m);
-            if (tangent) t = right_of(t_in, m);
-            relu<sign_known, tangent>(s, t, left_of(inverse1, m, R(1) / scale), right_of(inverse2, m), left_of(root1, m, scale),
-                                      right_of(root2, m));
-        };
-        // Joins the sums along columns, h, with those of the rows before and writes two output rows at column m.
-        const auto join = [&](int32_t m, const Many& h_s, const Many& h_t) __attribute__((always_inline)) {
-            R* const kept_sums = sums + m * 4 * lanes<R>;
-            const One one = row_of(h_s, 0), last = row_of(h_s, count - 1);
-            const One pair = count == 2 ? one + last : one;
-            One low = One::load(kept_sums) + one, high = One::load(kept_sums + lanes<R>) + pair;
-            pair.store(kept_sums);
-            last.store(kept_sums + lanes<R>);
-            low.store(s_before + m * lanes<R>);
-            high.store(s_out + m * lanes<R>);
-            if (!tangent) return;
-            const One one_t = row_of(h_t, 0), last_t = row_of(h_t, count - 1);
-            const One pair_t = count == 2 ? one_t + last_t : one_t;
-            low = fma(low, kept, One::load(kept_sums + 2 * lanes<R>) + one_t);
-            high = fma(high, kept, One::load(kept_sums + 3 * lanes<R>) + pair_t);
-            pair_t.store(kept_sums + 2 * lanes<R>);
-            last_t.store(kept_sums + 3 * lanes<R>);
-            low.store(t_before + m * lanes<R>);
-            high.store(t_out + m * lanes<R>);
-        };
-        Many s, t, two_s, two_t;
-        take(0, s, t);
-        two_s = s;
-        if (tangent) two_t = t;
-        for (int32_t m = 1; m < length; ++m) {
-            Many next_s, next_t;
-            take(m, next_s, next_t);
-            join(m - 1, two_s + next_s, tangent ? two_t + next_t : next_s);
-            two_s = s + next_s;
-            s = next_s;
-            if (tangent) {
-                two_t = t + next_t;
-                t = next_t;
-            }
-        }
-        join(length - 1, two_s, tangent ? two_t : two_s);
+    keep(s_sums, columns - 1, two_s);
+    if (tangent) keep(t_sums, columns - 1, two_t);
+}
+
+// `count` (1 or 2) output rows: sums of three neighbours among 1 + `count` + 1 rows of sums along the columns.
+template <class R, bool tangent, bool add, int count>
+inline __attribute__((always_inline)) void slide_rows(const Rectangle<R>& of, int32_t n, const R* const* s_sums, const R* const* t_sums) {
+    using V = Vec<R>;
+    R *const s_out = of.s_out + n * of.out_step, *const t_out = of.t_out + n * of.out_step;
+    const int64_t entries = of.columns * lanes<R>, step = of.out_step;
+    for (int64_t i = 0; i < entries; i += V::width) {
+        const auto at = [&](const R* const* sums, int k) __attribute__((always_inline)) { return V::load(sums[k] + i); };
+        const V middle = at(s_sums, 1) + at(s_sums, 2);
+        const V low = at(s_sums, 0) + middle, high = count == 2 ? middle + at(s_sums, 3) : low;
+        low.store(s_out + i);
+        if (count == 2) high.store(s_out + step + i);
+        if (!tangent) continue;
+        const V middle_t = at(t_sums, 1) + at(t_sums, 2);
+        const V low_t = at(t_sums, 0) + middle_t, high_t = count == 2 ? middle_t + at(t_sums, 3) : low_t;
+        (add ? low_t + low : low_t).store(t_out + i);
+        if (count == 2) (add ? high_t + high : high_t).store(t_out + step + i);
     }
 }
 
-// A layer whose windows slide along rows and columns.
-template <class R, bool itself, bool sign_known, bool tangent>
-void run_sliding(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
-                 Field<R> in, Field<R> out, R* buffer) {
-    const Maps<R, itself> maps(program, op, images);
-    const R scale = R(op.coefficient[0]);
-    const bool add = op.flags & add_s;
-    const int64_t row = int64_t(columns.n) * lanes<R>;
-    R* const ring = buffer;
-    const Field<R> nowhere{buffer + 4 * row, buffer + 5 * row};
-    const auto output = [&](int32_t n) {
-        const int64_t at = int64_t(rows.out[n]) * columns.out_stride * lanes<R>;
-        return Field<R>{out.s + at, out.t + at};
-    };
-    for (int32_t k = 0; k < rows.n_segments; ++k) {
-        const int32_t first = rows.segments[k], last = rows.segments[k + 1];
-        for (int64_t i = 0; i < 4 * row; ++i) ring[i] = 0;
-        int32_t n = first;
-        for (; n < last; n += 2) {
-            const Field<R> before = n == first ? nowhere : output(n - 1);
-            const int32_t* before_columns = n == first ? nullptr : columns.out;
-            if (n + 1 < last)
-                slide<R, itself, sign_known, tangent, 2>(rows, columns, maps, scale, add, in, before, before_columns, output(n), n,
-                                                         ring);
-            else
-                slide<R, itself, sign_known, tangent, 1>(rows, columns, maps, scale, add, in, before, before_columns, output(n), n,
-                                                         ring);
+// The sums along the columns of four rows are kept; two output rows are made of them at a time, when the next two rows of
+// the input are read: so the output may take the input's place.
+template <class R, bool itself, bool sign_known, bool tangent, bool add>
+__attribute__((noinline)) void slide(const Rectangle<R>& of, R* buffer) {
+    const int64_t row = apart(of.columns + 1) * lanes<R>;
+    R* s[4];
+    R* t[4];
+    for (int k = 0; k < 4; ++k) {
+        s[k] = buffer + 2 * k * row + lanes<R>;
+        t[k] = s[k] + row;
+    }
+    const auto clear = [&](int k) __attribute__((always_inline)) {
+        for (int64_t m = 0; m < of.columns; ++m) {
+            put(Lanes<R>::all(0), s[k], m);
+            if (tangent) put(Lanes<R>::all(0), t[k], m);
         }
-        if ((last - first) % 2) continue;
-        // The last row of an even number: the sum of the last two rows, which the ring holds.
-        const Field<R> to = output(last - 1);
-        const auto kept = Lanes<R>::all(add ? R(1) : R(0));
-        for (int32_t m = 0; m < columns.n; ++m) {
-            const auto s = get(ring, 4 * m);
-            put(s, to.s, columns.out[m]);
-            if (tangent) put(fma(s, kept, get(ring, 4 * m + 2)), to.t, columns.out[m]);
+    };
+    clear(0);
+    slide_columns<R, itself, sign_known, tangent, 1>(of, 0, s + 1, t + 1);
+    for (int32_t n = 0; n < of.rows; n += 2) {
+        const int32_t left = of.rows - n - 1;  // rows that are not yet read
+        if (left >= 2 && vector_bytes == 64) {
+            // 32 registers hold the chains of two rows beside the constants, 16 do not.
+            slide_columns<R, itself, sign_known, tangent, 2>(of, n + 1, s + 2, t + 2);
+        } else {
+            if (left >= 1)
+                slide_columns<R, itself, sign_known, tangent, 1>(of, n + 1, s + 2, t + 2);
+            else
+                clear(2);
+            if (left >= 2)
+                slide_columns<R, itself, sign_known, tangent, 1>(of, n + 2, s + 3, t + 3);
+            else
+                clear(3);
+        }
+        if (left >= 1)
+            slide_rows<R, tangent, add, 2>(of, n, s, t);
+        else
+            slide_rows<R, tangent, add, 1>(of, n, s, t);
+        for (int k = 0; k < 2; ++k) {
+            R *const s_old = s[k], *const t_old = t[k];
+            s[k] = s[k + 2];
+            t[k] = t[k + 2];
+            s[k + 2] = s_old;
+            t[k + 2] = t_old;
         }
     }
+}
+
+// A layer whose windows slide along rows and columns: runs of neighbouring rows by runs of neighbouring columns.
+template <class R, bool itself, bool sign_known, bool tangent>
+void run_sliding(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
+                 Field<R> in, Field<R> out, R* ring) {
+    const Maps<R, itself> maps(program, op, images);
+    constexpr int64_t left_lanes = itself ? lanes<R> : 1;
+    Rectangle<R> of;
+    of.scale = R(op.coefficient[0]);
+    of.in_step = int64_t(columns.in_stride[0]) * lanes<R>;
+    of.left_step = maps.w1 * left_lanes;
+    of.right_step = maps.w2 * lanes<R>;
+    of.out_step = int64_t(columns.out_stride) * lanes<R>;
+    for (int32_t k = 0; k < rows.n_segments; ++k)
+        for (int32_t l = 0; l < columns.n_segments; ++l) {
+            const int32_t n = rows.segments[k], m = columns.segments[l];
+            of.rows = rows.segments[k + 1] - n;
+            of.columns = columns.segments[l + 1] - m;
+            const int64_t from = rows.in[n] * of.in_step + columns.in[m] * lanes<R>;
+            const int64_t left = rows.left[n] * of.left_step + columns.left[m] * left_lanes;
+            const int64_t right = rows.right[n] * of.right_step + columns.right[m] * lanes<R>;
+            const int64_t to = rows.out[n] * of.out_step + columns.out[m] * lanes<R>;
+            of.s_in = in.s + from;
+            of.t_in = in.t + from;
+            of.inverse1 = maps.inverse1 + left;
+            of.root1 = maps.root1 + left;
+            of.inverse2 = maps.inverse2 + right;
+            of.root2 = maps.root2 + right;
+            of.s_out = out.s + to;
+            of.t_out = out.t + to;
+            if (op.flags & add_s)
+                slide<R, itself, sign_known, tangent, true>(of, ring);
+            else
+                slide<R, itself, sign_known, tangent, false>(of, ring);
+        }
 }
 
 // Relu values of one row of a layer, and their sums along the columns by the table.
