@@ -17,7 +17,9 @@ from nas_cntk.kernels.schedule import Group, Indices, Instruction, Kind, Schedul
 
 MOST_HEADS = 64  # of one program; the engine keeps their sums on its stack
 
-TANGENT_IN, TANGENT_OUT, ADD_S, NONNEGATIVE, ALIGNED = 1, 2, 4, 8, 16  # as `Flag` of program.h
+TANGENT_IN, TANGENT_OUT, ADD_S, NONNEGATIVE, ALIGNED, NO_OUTPUT = 1, 2, 4, 8, 16, 32  # as `Flag` of program.h
+
+_NONE = np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +108,17 @@ class _Writer:
 
     def _buffer(self) -> int:
         """Return the entries of the buffer that instructions use within themselves."""
-        # A row of the widest input that a linear instruction reads, and a column of zeros behind it.
-        most = 1 + max((len(self.pairs[i][1]) for i in self.schedule.needs), default=0)
+        # A row of S and T of the widest input that a linear instruction reads, and a column of zeros behind each.
+        most = 2 + 2 * max((len(self.pairs[i][1]) for i in self.schedule.needs), default=0)
         for level, run in self.schedule.instructions.items():
             for op in run:
                 if op.kind == Kind.LAYER:
                     rows, columns = (max(len(g[op.relu]) for g in self.groups[level][axis]) for axis in (0, 1))
-                    sums = max(len(g[op.out]) for g in self.groups[level][1])
+                    sums = max(len(g[op.out]) for g in self.groups[level][1]) if op.out >= 0 else 0
                     # S and T of one relu row with a column of zeros and of all sums along columns; or, for sliding
-                    # windows, a ring of four rows of sums along columns, each a column longer and up to 20 apart.
-                    most = max(most, 2 * (columns + 1) + 2 * rows * sums, 8 * (columns + 21))
+                    # windows, of four rows of sums along columns, each a column longer and up to 20 apart, and of two
+                    # rows of relu values for the heads.
+                    most = max(most, 2 * (columns + 1) + 2 * rows * sums, 8 * (columns + 21) + 4 * columns)
         return most
 
     def _storage(self) -> tuple[dict[int, int], list[tuple[int, int]], list[tuple[int, int]]]:
@@ -132,7 +135,7 @@ class _Writer:
 
         for level, run in self.schedule.instructions.items():
             for at, op in enumerate(run):
-                in_place = op.kind == Kind.LAYER and self._same_pairs(op.inputs[0], op.out)
+                in_place = op.kind == Kind.LAYER and op.out >= 0 and self._same_pairs(op.inputs[0], op.out)
                 if in_place:
                     free_read(op, level, at)
                 if op.out >= 0:
@@ -168,18 +171,17 @@ class _Writer:
             flags |= TANGENT_OUT if self.schedule.tangent[op.out] else 0
             if isinstance(one.op, ops.Conv) and one.op.trainable and self.schedule.tangent[op.out]:
                 flags |= ADD_S
-            if op.kind in (Kind.RELU, Kind.LAYER):
-                relu = self.family.fields[op.out if op.kind == Kind.RELU else op.relu]
-                u, v = (self.schedule.maps.index(number) for number in relu.variances)
-                flags |= NONNEGATIVE if op.inputs and self.nonnegative[op.inputs[0]] else 0
-                flags |= ALIGNED if relu.aligned else 0
-                coefficients = tuple(self.scale[number] for number in op.inputs)
-                left = places[u, self._relu_scale(relu)]
             if one.kind == "sum":
                 coefficients = tuple(c / self.scale[i] for c, i in zip(one.coefficients, op.inputs, strict=True))
-        elif op.kind == Kind.HEAD:
-            u = op.head
-            coefficients = (self.family.heads[self.schedule.heads[u]].terms[op.term][1] / self.scale[op.inputs[0]],)
+        elif op.kind == Kind.LAYER:
+            flags |= NO_OUTPUT
+        if op.kind in (Kind.RELU, Kind.LAYER):
+            relu = self.family.fields[op.out if op.kind == Kind.RELU else op.relu]
+            u, v = (self.schedule.maps.index(number) for number in relu.variances)
+            flags |= NONNEGATIVE if op.inputs and self.nonnegative[op.inputs[0]] else 0
+            flags |= ALIGNED if relu.aligned else 0
+            coefficients = tuple(self.scale[number] for number in op.inputs)
+            left = places[u, self._relu_scale(relu)]
         elif op.kind == Kind.VARIANCE:
             u = self.schedule.maps.index(op.inputs[0])
             coefficients = (1 / self.scale[op.inputs[0]],)
@@ -189,6 +191,14 @@ class _Writer:
             self._int(int(self.is_global[number]), slots[number])
         self._int(*(int(self.schedule.tangent[number]) for number in op.inputs), left, u, v)
         self._real(coefficients)
+        self._int(len(op.readouts), *(place for place, _ in op.readouts))
+        read = op.relu if op.kind == Kind.LAYER else op.inputs[0] if op.inputs else -1
+        for place, term in op.readouts:
+            self._real([self.family.heads[self.schedule.heads[place]].terms[term][1] / self.scale[read]])
+
+    def _head_weights(self, op: Instruction, axis: int, pairs: Indices) -> list[NDArray[np.float64]]:
+        heads = (self.family.heads[self.schedule.heads[place]] for place, _ in op.readouts)
+        return [(head.rows, head.columns)[axis][pairs[:, 0], pairs[:, 1]] for head in heads]
 
     def _table(self, op: Instruction, axis: int, group: Group) -> None:
         def local(number: int, indices: Indices) -> Indices:
@@ -202,13 +212,12 @@ class _Writer:
             return len(self.pairs[number][axis]) if stored_whole else len(group[number])
 
         strides = [columns(number) for number in op.inputs]
-        if op.out < 0:
+        if op.kind in (Kind.HEAD, Kind.VARIANCE):
             mine = group[op.inputs[0]]
             pairs = self.pairs[op.inputs[0]][axis][mine]
             weights = np.zeros(0)
             if op.kind == Kind.HEAD:
-                head = self.family.heads[self.schedule.heads[op.head]]
-                weights = (head.rows, head.columns)[axis][pairs[:, 0], pairs[:, 1]]
+                (weights,) = self._head_weights(op, axis, pairs)
                 keep = weights != 0
             else:
                 keep = pairs[:, 0] == pairs[:, 1]
@@ -227,6 +236,12 @@ class _Writer:
                 self._ints(self.pairs[op.relu][axis][relu, side])
             runs = self.schedule.runs(op.relu, axis)
             self._ints(local(op.inputs[0], np.array([runs[m][0] for m in relu], dtype=np.int32)))
+            weights_of = self._head_weights(op, axis, self.pairs[op.relu][axis][relu])
+            self._ints(np.array([bool(weights.any()) for weights in weights_of], dtype=np.int64))
+            for weights in weights_of:
+                self._real(weights)
+            if op.out < 0:
+                return
         mine = group[op.out]
         self._int(len(mine), columns(op.out), *([] if op.kind == Kind.LAYER else strides))
         self._ints(local(op.out, mine))
@@ -241,20 +256,19 @@ class _Writer:
         if op.kind == Kind.LINEAR:
             read = op.inputs[0]
             runs = [local(read, self.schedule.runs(op.out, axis)[m]) for m in mine]
-            self._linear(op.out, axis, runs)
+            self._linear(op.out, axis, runs, np.unique(np.concatenate([_NONE, *runs])))
         if op.kind == Kind.LAYER:
             every = self.schedule.runs(op.out, axis)
             runs = [np.searchsorted(group[op.relu], every[m]).astype(np.int32) for m in mine]
-            self._linear(op.out, axis, runs)
+            self._linear(op.out, axis, runs, np.arange(len(group[op.relu]), dtype=np.int32))
             self._segments(op, axis, pairs, group, runs, local)
 
-    def _linear(self, number: int, axis: int, runs: list[Indices]) -> None:
+    def _linear(self, number: int, axis: int, runs: list[Indices], used: Indices) -> None:
         one = self.family.fields[number]
         lengths = np.array([len(run) for run in runs], dtype=np.int32)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        used = np.unique(np.concatenate(runs)).astype(np.int32) if runs else np.zeros(0, dtype=np.int32)
         if axis == 0:
-            width, chain = int(lengths.max(initial=0)), np.concatenate(runs) if runs else used
+            width, chain = int(lengths.max(initial=0)), np.concatenate([_NONE, *runs])
         else:
             # Runs of equal length, the short ones filled up with the column of zeros behind the used ones.
             width = int(lengths.max(initial=0))

@@ -48,15 +48,14 @@ class Instruction:
         out: the field it computes, or -1.
         inputs: the fields it reads.
         relu: of a layer, the field between input and output, which is never stored.
-        head, term: of a head, which of the heads chosen, and which of its terms.
+        readouts: of a head or a layer, which of the chosen heads read its input or its relu, and as which term.
     """
 
     kind: Kind
     out: int = -1
     inputs: tuple[int, ...] = ()
     relu: int = -1
-    head: int = 0
-    term: int = 0
+    readouts: tuple[tuple[int, int], ...] = ()
 
 
 def needs(family: Fields, heads: Sequence[int], variances: bool) -> dict[int, tuple[Mask, Mask]]:
@@ -167,42 +166,45 @@ class Schedule:
         return level
 
     def _layers(self, live: list[int]) -> dict[int, int]:
-        """Return, for every conv that is the only reader of the relu before it, that relu: they are one instruction."""
+        """Return the relus that are never stored, each with the conv that alone reads it, or -1 if only heads do."""
         readers: dict[int, list[int]] = {}
         for number in live:
             for read in self.family.fields[number].inputs:
                 readers.setdefault(read, []).append(number)
-        elsewhere = {read for index in self.heads for read, _ in self.family.heads[index].terms}
-        if self.own:
-            elsewhere.update(self.maps)
-        return {
-            users[0]: relu
-            for relu, users in readers.items()
-            if self.family.fields[relu].kind == "relu"
-            and self.family.fields[relu].inputs
-            and not self.family.fields[relu].aligned
-            and len(users) == 1
-            and self.family.fields[users[0]].kind == "conv"
-            and relu not in elsewhere
-        }
+        found = {}
+        for number in live:
+            one, users = self.family.fields[number], readers.get(number, [])
+            if one.kind != "relu" or not one.inputs or one.aligned or (self.own and number in self.maps):
+                continue
+            if not users:
+                found[number] = -1
+            elif len(users) == 1 and self.family.fields[users[0]].kind == "conv":
+                found[number] = users[0]
+        return found
 
     def _instructions(self, live: list[int]) -> dict[int, list[Instruction]]:
         by_level: dict[int, list[Instruction]] = {}
+        relu_of = {conv: relu for relu, conv in self.layers.items() if conv >= 0}
+        readouts: dict[int, list[tuple[int, int]]] = {}
+        for place, index in enumerate(self.heads):
+            for term, (read, _) in enumerate(self.family.heads[index].terms):
+                readouts.setdefault(read, []).append((place, term))
         for number in live:
-            one = self.family.fields[number]
+            one, read_by = self.family.fields[number], tuple(readouts.get(number, ()))
             run = by_level.setdefault(self.level[number], [])
-            if number in self.layers:
-                relu = self.layers[number]
-                run.append(Instruction(Kind.LAYER, number, self.family.fields[relu].inputs, relu=relu))
-            elif number not in self.layers.values():
+            if number in relu_of:
+                relu = relu_of[number]
+                heads = tuple(readouts.get(relu, ()))
+                run.append(Instruction(Kind.LAYER, number, self.family.fields[relu].inputs, relu, heads))
+            elif self.layers.get(number) == -1:
+                run.append(Instruction(Kind.LAYER, -1, one.inputs, number, read_by))
+            elif number not in self.layers:
                 run.append(Instruction(_KIND_OF_FIELD[one.kind], number, one.inputs))
             if self.own and number in self.maps:
                 run.append(Instruction(Kind.VARIANCE, inputs=(number,)))
-            for place, index in enumerate(self.heads):
-                for term, (read, _) in enumerate(self.family.heads[index].terms):
-                    if read == number:
-                        run.append(Instruction(Kind.HEAD, inputs=(number,), head=place, term=term))
-        return dict(sorted(by_level.items()))
+            if number not in self.layers:
+                run.extend(Instruction(Kind.HEAD, inputs=(number,), readouts=(one_of,)) for one_of in read_by)
+        return {level: run for level, run in sorted(by_level.items()) if run}
 
     def _last_reads(self) -> dict[int, tuple[int, int]]:
         # (level, instruction) of the last reader of every field.

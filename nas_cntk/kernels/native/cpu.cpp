@@ -82,66 +82,75 @@ void run_input(const Program& program, const Axis& rows, const Axis& columns, co
         }
 }
 
-// buffer[m] = sum over the rows of one run of in[row, used[m]]; `count` 0 means any number of rows.
-template <class R, int count>
-inline __attribute__((always_inline)) void add_rows(const R* in, const int32_t* list, int32_t n, const Axis& columns, int32_t stride,
-                                                    R* buffer) {
+// Indices of an axis are in ascending order: they are neighbours if the last is as far from the first as there are more.
+inline __attribute__((always_inline)) bool neighbours(const int32_t* indices, int32_t n) { return indices[n - 1] - indices[0] == n - 1; }
+
+// buffer[m] = sum over the rows of one run of in[row, used[m]], of S and then, behind it, of T where `fields` is 2; `count`
+// 0 means any number of rows.
+template <class R, int fields, int count>
+inline __attribute__((always_inline)) void add_rows(Field<R> in, const int32_t* list, int32_t n, const Axis& columns, R* buffer) {
     const int32_t length = count ? count : n;
-    for (int32_t m = 0; m < columns.n_used; ++m) {
-        const int64_t column = columns.used[m];
-        auto sum = get(in, int64_t(list[0]) * stride + column);
-        for (int32_t k = 1; k < length; ++k) sum = sum + get(in, int64_t(list[k]) * stride + column);
-        put(sum, buffer, m);
-    }
+    const int64_t stride = columns.in_stride[0];
+    const auto add = [&](int32_t m, int64_t column) __attribute__((always_inline)) {
+        const int64_t first = list[0] * stride + column;
+        auto s = get(in.s, first), t = fields == 2 ? get(in.t, first) : s;
+        for (int32_t k = 1; k < length; ++k) {
+            const int64_t at = list[k] * stride + column;
+            s = s + get(in.s, at);
+            if (fields == 2) t = t + get(in.t, at);
+        }
+        put(s, buffer, m);
+        if (fields == 2) put(t, buffer, columns.n_used + 1 + m);
+    };
+    if (neighbours(columns.used, columns.n_used))
+        for (int32_t m = 0; m < columns.n_used; ++m) add(m, columns.used[0] + m);
+    else
+        for (int32_t m = 0; m < columns.n_used; ++m) add(m, columns.used[m]);
 }
 
-// out[m] = weight times the sum over the columns of run m of the buffer, whose last column is zero.
-template <class R, int count>
-inline __attribute__((always_inline)) void add_columns(const R* buffer, const Axis& columns, double row_weight, R* out) {
+// One output row: weight times the sums over the columns of each run of the buffer, whose last column is zero.
+template <class R, int fields, int count>
+inline __attribute__((always_inline)) void add_columns(const R* buffer, const Axis& columns, double row_weight, int32_t flags, int64_t to,
+                                                       Field<R> out) {
     const int32_t length = count ? count : columns.width;
+    const R* const buffer_t = buffer + (columns.n_used + 1) * lanes<R>;
     for (int32_t m = 0; m < columns.n; ++m) {
         const int32_t* list = columns.list + int64_t(m) * length;
-        auto sum = get(buffer, list[0]);
-        for (int32_t k = 1; k < length; ++k) sum = sum + get(buffer, list[k]);
-        put(sum * Lanes<R>::all(R(row_weight * columns.weight[m])), out, columns.out[m]);
-    }
-}
-
-// One row of a separable window sum.
-template <class R>
-void linear_row(const R* in, int32_t stride, const int32_t* list, int32_t n, double weight, const Axis& columns, R* buffer, R* out) {
-    switch (n) {
-        case 1: add_rows<R, 1>(in, list, n, columns, stride, buffer); break;
-        case 2: add_rows<R, 2>(in, list, n, columns, stride, buffer); break;
-        case 3: add_rows<R, 3>(in, list, n, columns, stride, buffer); break;
-        default: add_rows<R, 0>(in, list, n, columns, stride, buffer);
-    }
-    put(Lanes<R>::all(0), buffer, columns.n_used);
-    switch (columns.width) {
-        case 1: add_columns<R, 1>(buffer, columns, weight, out); break;
-        case 2: add_columns<R, 2>(buffer, columns, weight, out); break;
-        case 3: add_columns<R, 3>(buffer, columns, weight, out); break;
-        default: add_columns<R, 0>(buffer, columns, weight, out);
+        auto s = get(buffer, list[0]), t = fields == 2 ? get(buffer_t, list[0]) : s;
+        for (int32_t k = 1; k < length; ++k) {
+            s = s + get(buffer, list[k]);
+            if (fields == 2) t = t + get(buffer_t, list[k]);
+        }
+        const auto weight = Lanes<R>::all(R(row_weight * columns.weight[m]));
+        s = s * weight;
+        put(s, out.s, to + columns.out[m]);
+        if (!(flags & tangent_out)) continue;
+        if (fields == 2)
+            put(flags & add_s ? fma(t, weight, s) : t * weight, out.t, to + columns.out[m]);
+        else
+            put(s, out.t, to + columns.out[m]);
     }
 }
 
 // A conv's window sum or one side of a pooling: weights are products of a row's and a column's.
-template <class R>
+template <class R, int fields>
 void run_linear(const Axis& rows, const Axis& columns, int32_t flags, Field<R> in, Field<R> out, R* buffer) {
-    const int32_t stride = columns.in_stride[0];
+    for (int field = 0; field < fields; ++field) put(Lanes<R>::all(0), buffer, columns.n_used + field * (columns.n_used + 1));
     for (int32_t n = 0; n < rows.n; ++n) {
         const int32_t* list = rows.list + rows.start[n];
         const int32_t length = rows.start[n + 1] - rows.start[n];
-        const int64_t at = int64_t(rows.out[n]) * columns.out_stride * lanes<R>;
-        linear_row(in.s, stride, list, length, rows.weight[n], columns, buffer, out.s + at);
-        if (!(flags & tangent_out)) continue;
-        if (flags & tangent_in) {
-            linear_row(in.t, stride, list, length, rows.weight[n], columns, buffer, out.t + at);
-            if (!(flags & add_s)) continue;
+        switch (length) {
+            case 1: add_rows<R, fields, 1>(in, list, length, columns, buffer); break;
+            case 2: add_rows<R, fields, 2>(in, list, length, columns, buffer); break;
+            case 3: add_rows<R, fields, 3>(in, list, length, columns, buffer); break;
+            default: add_rows<R, fields, 0>(in, list, length, columns, buffer);
         }
-        for (int32_t m = 0; m < columns.n; ++m) {
-            const auto s = get(out.s + at, columns.out[m]);
-            put(flags & tangent_in ? get(out.t + at, columns.out[m]) + s : s, out.t + at, columns.out[m]);
+        const int64_t to = int64_t(rows.out[n]) * columns.out_stride;
+        switch (columns.width) {
+            case 1: add_columns<R, fields, 1>(buffer, columns, rows.weight[n], flags, to, out); break;
+            case 2: add_columns<R, fields, 2>(buffer, columns, rows.weight[n], flags, to, out); break;
+            case 3: add_columns<R, fields, 3>(buffer, columns, rows.weight[n], flags, to, out); break;
+            default: add_columns<R, fields, 0>(buffer, columns, rows.weight[n], flags, to, out);
         }
     }
 }
@@ -227,10 +236,72 @@ struct Rectangle {
     int64_t in_step, left_step, right_step, out_step;
 };
 
+template <int n>
+struct Count {
+    static constexpr int value = n;
+};
+
+// What the heads that read a layer's relu have summed up so far, S and T of each, in one block.
+template <class R>
+struct Heads {
+    const Instruction& op;
+    const Axis &rows, &columns;
+    Lanes<R> sums[2 * most_readouts];
+
+    Heads(const Instruction& instruction, const Axis& of_rows, const Axis& of_columns)
+        : op(instruction), rows(of_rows), columns(of_columns) {}
+
+    static const R* weights(const Axis& axis) {
+        if constexpr (sizeof(R) == sizeof(double))
+            return axis.head_weight;
+        else
+            return axis.head_weight_single;
+    }
+    bool reads(int32_t k) const { return rows.head_here[k] && columns.head_here[k]; }
+    bool any() const {
+        for (int32_t k = 0; k < op.n_heads; ++k)
+            if (reads(k)) return true;
+        return false;
+    }
+    void clear() {
+        for (int32_t k = 0; k < 2 * op.n_heads; ++k) sums[k] = Lanes<R>::all(0);
+    }
+    // Adds `length` relu values of row n, from column m on.
+    template <bool tangent>
+    void add(int32_t n, int32_t m, int32_t length, const R* s, const R* t) {
+        for (int32_t k = 0; k < op.n_heads; ++k) {
+            const R of_row = weights(rows)[int64_t(k) * rows.n_relu + n];
+            if (!reads(k) || of_row == 0) continue;
+            const R* const of_column = weights(columns) + int64_t(k) * columns.n_relu + m;
+            auto sum_s = Lanes<R>::all(0), sum_t = sum_s;
+            for (int32_t i = 0; i < length; ++i) {
+                const auto weight = Lanes<R>::all(of_column[i]);
+                sum_s = fma(get(s, i), weight, sum_s);
+                if (tangent) sum_t = fma(get(t, i), weight, sum_t);
+            }
+            const auto weight = Lanes<R>::all(of_row);
+            sums[2 * k] = fma(sum_s, weight, sums[2 * k]);
+            if (tangent) sums[2 * k + 1] = fma(sum_t, weight, sums[2 * k + 1]);
+        }
+    }
+    void give(bool tangent, double* out) const {
+        for (int32_t k = 0; k < op.n_heads; ++k) {
+            if (!reads(k)) continue;
+            for (int field = 0; field < (tangent ? 2 : 1); ++field) {
+                R total[lanes<R>];
+                sums[2 * k + field].store(total);
+                double* const to = out + (int64_t(op.heads[k]) * 2 + field) * lanes<R>;
+                for (int lane = 0; lane < lanes<R>; ++lane) to[lane] += op.head_coefficient[k] * double(total[lane]);
+            }
+        }
+    }
+};
+
 // `count` rows from row n on: relu values, and their sums of three along the columns, which slide in registers, into
-// s_sums[g] and t_sums[g]. Writes one sum that is none before the first.
-template <class R, bool itself, bool sign_known, bool tangent, int count>
-inline __attribute__((always_inline)) void slide_columns(const Rectangle<R>& of, int32_t n, R* const* s_sums, R* const* t_sums) {
+// s_sums[g] and t_sums[g]. Writes one sum that is none before the first. Where `values` is given, the relu values
+// themselves too: S and T of one row after the other.
+template <class R, bool itself, bool sign_known, bool tangent, bool heads, int count>
+inline __attribute__((always_inline)) void slide_columns(const Rectangle<R>& of, int32_t n, R* const* s_sums, R* const* t_sums, R* values) {
     constexpr int each = Lanes<R>::vectors;
     using Many = Bundle<R, count * each>;
     const auto right_of = [](const R* p, int64_t step, int64_t m) __attribute__((always_inline)) {
@@ -260,6 +331,12 @@ inline __attribute__((always_inline)) void slide_columns(const Rectangle<R>& of,
         Many s = right_of(s_in, of.in_step, m), t = tangent ? right_of(t_in, of.in_step, m) : s;
         relu<sign_known, tangent>(s, t, left_of(inverse1, of.left_step, m, R(1) / of.scale), right_of(inverse2, of.right_step, m),
                                   left_of(root1, of.left_step, m, of.scale), right_of(root2, of.right_step, m));
+        if (heads) {
+            R* const s_values[] = {values, values + 2 * columns * lanes<R>};
+            R* const t_values[] = {values + columns * lanes<R>, values + 3 * columns * lanes<R>};
+            keep(s_values, m, s);
+            if (tangent) keep(t_values, m, t);
+        }
         keep(s_sums, m - 1, two_s + s);
         two_s = last_s + s;
         last_s = s;
@@ -293,9 +370,9 @@ inline __attribute__((always_inline)) void slide_rows(const Rectangle<R>& of, in
 }
 
 // The sums along the columns of four rows are kept; two output rows are made of them at a time, when the next two rows of
-// the input are read: so the output may take the input's place.
-template <class R, bool itself, bool sign_known, bool tangent, bool add>
-__attribute__((noinline)) void slide(const Rectangle<R>& of, R* buffer) {
+// the input are read: so the output may take the input's place. `row0`, `column0` are the rectangle's first for the heads.
+template <class R, bool itself, bool sign_known, bool tangent, bool add, bool heads>
+__attribute__((noinline)) void slide(const Rectangle<R>& of, int32_t row0, int32_t column0, Heads<R>* read_by, R* buffer) {
     const int64_t row = apart(of.columns + 1) * lanes<R>;
     R* s[4];
     R* t[4];
@@ -303,26 +380,34 @@ __attribute__((noinline)) void slide(const Rectangle<R>& of, R* buffer) {
         s[k] = buffer + 2 * k * row + lanes<R>;
         t[k] = s[k] + row;
     }
+    R* const values = buffer + 8 * row;
     const auto clear = [&](int k) __attribute__((always_inline)) {
         for (int64_t m = 0; m < of.columns; ++m) {
             put(Lanes<R>::all(0), s[k], m);
             if (tangent) put(Lanes<R>::all(0), t[k], m);
         }
     };
+    const auto take = [&](auto count, int32_t n, int k) __attribute__((always_inline)) {
+        slide_columns<R, itself, sign_known, tangent, heads, count.value>(of, n, s + k, t + k, values);
+        if (!heads) return;
+        const int64_t step = of.columns * lanes<R>;
+        for (int g = 0; g < count.value; ++g)
+            read_by->template add<tangent>(row0 + n + g, column0, of.columns, values + 2 * g * step, values + (2 * g + 1) * step);
+    };
     clear(0);
-    slide_columns<R, itself, sign_known, tangent, 1>(of, 0, s + 1, t + 1);
+    take(Count<1>{}, 0, 1);
     for (int32_t n = 0; n < of.rows; n += 2) {
         const int32_t left = of.rows - n - 1;  // rows that are not yet read
         if (left >= 2 && vector_bytes == 64) {
             // 32 registers hold the chains of two rows beside the constants, 16 do not.
-            slide_columns<R, itself, sign_known, tangent, 2>(of, n + 1, s + 2, t + 2);
+            take(Count<2>{}, n + 1, 2);
         } else {
             if (left >= 1)
-                slide_columns<R, itself, sign_known, tangent, 1>(of, n + 1, s + 2, t + 2);
+                take(Count<1>{}, n + 1, 2);
             else
                 clear(2);
             if (left >= 2)
-                slide_columns<R, itself, sign_known, tangent, 1>(of, n + 2, s + 3, t + 3);
+                take(Count<1>{}, n + 2, 3);
             else
                 clear(3);
         }
@@ -343,7 +428,7 @@ __attribute__((noinline)) void slide(const Rectangle<R>& of, R* buffer) {
 // A layer whose windows slide along rows and columns: runs of neighbouring rows by runs of neighbouring columns.
 template <class R, bool itself, bool sign_known, bool tangent>
 void run_sliding(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
-                 Field<R> in, Field<R> out, R* ring) {
+                 Field<R> in, Field<R> out, Heads<R>* read_by, R* buffer) {
     const Maps<R, itself> maps(program, op, images);
     constexpr int64_t left_lanes = itself ? lanes<R> : 1;
     Rectangle<R> of;
@@ -369,10 +454,19 @@ void run_sliding(const Program& program, const Instruction& op, const Axis& rows
             of.root2 = maps.root2 + right;
             of.s_out = out.s + to;
             of.t_out = out.t + to;
-            if (op.flags & add_s)
-                slide<R, itself, sign_known, tangent, true>(of, ring);
+            const bool add = op.flags & add_s;
+            if constexpr (!itself)
+                if (read_by) {
+                    if (add)
+                        slide<R, itself, sign_known, tangent, true, true>(of, n, m, read_by, buffer);
+                    else
+                        slide<R, itself, sign_known, tangent, false, true>(of, n, m, read_by, buffer);
+                    continue;
+                }
+            if (add)
+                slide<R, itself, sign_known, tangent, true, false>(of, n, m, nullptr, buffer);
             else
-                slide<R, itself, sign_known, tangent, false>(of, ring);
+                slide<R, itself, sign_known, tangent, false, false>(of, n, m, nullptr, buffer);
         }
 }
 
@@ -432,20 +526,30 @@ inline __attribute__((always_inline)) void sum_rows(const int32_t* list, int32_t
     }
 }
 
-// A relu and the conv that alone reads it. The sums along the columns of all rows lie in `buffer`, are then summed along
-// the rows and stored once; the input is no longer needed by then, so the output may take its place.
+// A relu and the conv and heads that alone read it. The sums along the columns of all rows lie in `buffer`, are then summed
+// along the rows and stored once; the input is no longer needed by then, so the output may take its place.
 template <class R, bool itself, bool sign_known, bool tangent>
 void run_layer(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
-               Field<R> in, Field<R> out, R* buffer) {
-    if (rows.n_segments && columns.n_segments && tangent == bool(op.flags & tangent_out))
-        return run_sliding<R, itself, sign_known, tangent>(program, op, rows, columns, images, in, out, buffer);
+               Field<R> in, Field<R> out, double* readouts, R* buffer) {
+    Heads<R> heads(op, rows, columns);
+    const bool read = heads.any(), convolved = !(op.flags & no_output);
+    if (read) heads.clear();
+    if (convolved && rows.n_segments && columns.n_segments && tangent == bool(op.flags & tangent_out)) {
+        run_sliding<R, itself, sign_known, tangent>(program, op, rows, columns, images, in, out, read ? &heads : nullptr, buffer);
+        if (read) heads.give(tangent, readouts);
+        return;
+    }
+    if (!convolved && !read) return;
     const Maps<R, itself> maps(program, op, images);
     const int64_t stride = columns.n;
     R* sums_s = buffer + lanes<R> * 2 * (columns.n_relu + 1);
     R* sums_t = sums_s + lanes<R> * rows.n_relu * stride;
     int32_t n = 0;
-    for (; n < rows.n_relu; ++n)
+    for (; n < rows.n_relu; ++n) {
         gather_row<R, itself, sign_known, tangent>(rows, columns, images, maps, R(op.coefficient[0]), in, n, buffer, sums_s, sums_t);
+        if (read) heads.template add<tangent>(n, 0, columns.n_relu, buffer, buffer + (columns.n_relu + 1) * lanes<R>);
+    }
+    if (read) heads.give(tangent, readouts);
     for (n = 0; n < rows.n; ++n) {
         const int32_t length = rows.start[n + 1] - rows.start[n];
         const int32_t* list = rows.list + rows.start[n];
@@ -460,26 +564,47 @@ void run_layer(const Program& program, const Instruction& op, const Axis& rows, 
 
 template <class R, bool itself>
 void dispatch_layer(const Program& program, const Instruction& op, const Axis& rows, const Axis& columns, const Images<R, itself>& images,
-                    Field<R> in, Field<R> out, R* buffer) {
+                    Field<R> in, Field<R> out, double* readouts, R* buffer) {
     const bool tangent = op.flags & tangent_in, sign_known = op.flags & nonnegative;
-    if (sign_known && tangent) return run_layer<R, itself, true, true>(program, op, rows, columns, images, in, out, buffer);
-    if (sign_known) return run_layer<R, itself, true, false>(program, op, rows, columns, images, in, out, buffer);
-    if (tangent) return run_layer<R, itself, false, true>(program, op, rows, columns, images, in, out, buffer);
-    run_layer<R, itself, false, false>(program, op, rows, columns, images, in, out, buffer);
+    if (sign_known && tangent) return run_layer<R, itself, true, true>(program, op, rows, columns, images, in, out, readouts, buffer);
+    if (sign_known) return run_layer<R, itself, true, false>(program, op, rows, columns, images, in, out, readouts, buffer);
+    if (tangent) return run_layer<R, itself, false, true>(program, op, rows, columns, images, in, out, readouts, buffer);
+    run_layer<R, itself, false, false>(program, op, rows, columns, images, in, out, readouts, buffer);
 }
 
+// out = (or +=, but for the first) the sum of up to four terms, each times its coefficient; what is not there has a null
+// pointer.
 template <class R>
-void add_term(const Axis& rows, const Axis& columns, int32_t term, R coefficient, bool first, const R* in, R* out) {
-    const int32_t* row_of = rows.in + int64_t(term) * rows.n;
-    const int32_t* column_of = columns.in + int64_t(term) * columns.n;
-    const auto c = Lanes<R>::all(coefficient);
+void add_terms(const Instruction& op, const Axis& rows, const Axis& columns, const int32_t* number, const R* const* terms, bool first,
+               R* out) {
+    constexpr int most = 4;  // their pointers and their sum stay in registers
+    const int32_t* column[most];
+    Vec<R> coefficient[most];
+    bool whole = neighbours(columns.out, columns.n);
+    for (int c = 0; c < most && terms[c]; ++c) {
+        column[c] = columns.in + int64_t(number[c]) * columns.n;
+        coefficient[c] = Vec<R>::all(R(op.coefficient[number[c]]));
+        whole = whole && neighbours(column[c], columns.n);
+    }
     for (int32_t n = 0; n < rows.n; ++n) {
-        const int64_t from = int64_t(row_of[n]) * columns.in_stride[term];
-        const int64_t to = int64_t(rows.out[n]) * columns.out_stride;
-        for (int32_t m = 0; m < columns.n; ++m) {
-            const auto x = get(in, from + column_of[m]) * c;
-            put(first ? x : get(out, to + columns.out[m]) + x, out, to + columns.out[m]);
-        }
+        R* const to = out + int64_t(rows.out[n]) * columns.out_stride * lanes<R>;
+        const R* from[most];
+        for (int c = 0; c < most && terms[c]; ++c)
+            from[c] = terms[c] + int64_t(rows.in[int64_t(number[c]) * rows.n + n]) * columns.in_stride[number[c]] * lanes<R>;
+        const auto add = [&](int32_t m, auto index) __attribute__((always_inline)) {
+            R* const target = to + index(columns.out, m) * lanes<R>;
+            for (int j = 0; j < lanes<R>; j += Vec<R>::width) {
+                auto sum = Vec<R>::load(from[0] + index(column[0], m) * lanes<R> + j) * coefficient[0];
+                if (terms[1]) sum = fma(Vec<R>::load(from[1] + index(column[1], m) * lanes<R> + j), coefficient[1], sum);
+                if (terms[2]) sum = fma(Vec<R>::load(from[2] + index(column[2], m) * lanes<R> + j), coefficient[2], sum);
+                if (terms[3]) sum = fma(Vec<R>::load(from[3] + index(column[3], m) * lanes<R> + j), coefficient[3], sum);
+                (first ? sum : sum + Vec<R>::load(target + j)).store(target + j);
+            }
+        };
+        if (whole)
+            for (int32_t m = 0; m < columns.n; ++m) add(m, [](const int32_t* list, int32_t k) __attribute__((always_inline)) { return int64_t(list[0]) + k; });
+        else
+            for (int32_t m = 0; m < columns.n; ++m) add(m, [](const int32_t* list, int32_t k) __attribute__((always_inline)) { return int64_t(list[k]); });
     }
 }
 
@@ -526,25 +651,37 @@ inline void execute(const Program& program, const Instruction& op, const Axis& r
     const Field<R> in = op.n_in ? field(op.in[0]) : Field<R>{nullptr, nullptr};
     switch (op.kind) {
         case input_kind: return run_input(program, rows, columns, images, field(op.out));
-        case linear_kind: return run_linear(rows, columns, op.flags, in, field(op.out), buffer);
+        case linear_kind:
+            if (op.flags & tangent_in) return run_linear<R, 2>(rows, columns, op.flags, in, field(op.out), buffer);
+            return run_linear<R, 1>(rows, columns, op.flags, in, field(op.out), buffer);
         case relu_kind: return dispatch_relu(program, op, rows, columns, images, in, field(op.out));
-        case layer_kind: return dispatch_layer(program, op, rows, columns, images, in, field(op.out), buffer);
-        case sum_kind: {
-            const Field<R> to = field(op.out);
-            bool first_tangent = true;
-            for (int32_t k = 0; k < op.n_in; ++k) {
-                const Field<R> term = field(op.in[k]);
-                add_term(rows, columns, k, R(op.coefficient[k]), k == 0, term.s, to.s);
-                if (!(op.flags & tangent_out) || !op.in_flags[k]) continue;
-                add_term(rows, columns, k, R(op.coefficient[k]), first_tangent, term.t, to.t);
-                first_tangent = false;
+        case layer_kind: 
+            return dispatch_layer(program, op, rows, columns, images, in, op.flags & no_output ? in : field(op.out), out, buffer);
+        case sum_kind:
+            for (int pass = 0; pass < 2; ++pass) {
+                const bool tangents = pass == 1;
+                if (tangents && !(op.flags & tangent_out)) break;
+                bool first = true;
+                for (int32_t k = 0; k < op.n_in;) {
+                    int32_t number[4], count = 0;
+                    const R* terms[4] = {};
+                    for (; k < op.n_in && count < 4; ++k) {
+                        if (tangents && !op.in_flags[k]) continue;
+                        number[count] = k;
+                        const Field<R> term = field(op.in[k]);
+                        terms[count++] = tangents ? term.t : term.s;
+                    }
+                    if (count == 0) break;
+                    const Field<R> to = field(op.out);
+                    add_terms(op, rows, columns, number, terms, first, tangents ? to.t : to.s);
+                    first = false;
+                }
             }
             return;
-        }
         case head_kind:
-            run_head(rows, columns, op.coefficient[0], in.s, out + int64_t(op.u) * 2 * lanes<R>);
+            run_head(rows, columns, op.head_coefficient[0], in.s, out + int64_t(op.heads[0]) * 2 * lanes<R>);
             if (op.flags & tangent_in)
-                run_head(rows, columns, op.coefficient[0], in.t, out + (int64_t(op.u) * 2 + 1) * lanes<R>);
+                run_head(rows, columns, op.head_coefficient[0], in.t, out + (int64_t(op.heads[0]) * 2 + 1) * lanes<R>);
             return;
         case variance_kind: return run_variance(program, op, rows, columns, in.s, maps);
     }
@@ -562,7 +699,8 @@ void run(const Program& program, const Images<R, itself>* images, int count, R* 
                 for (int32_t i = 0; i < level.n_instructions; ++i) {
                     const Instruction& op = level.instructions[i];
                     const Axis &rows = op.rows[r], &columns = op.columns[c];
-                    if (rows.n == 0 || columns.n == 0) continue;
+                    const bool layer = op.kind == layer_kind;
+                    if ((layer ? rows.n_relu : rows.n) == 0 || (layer ? columns.n_relu : columns.n) == 0) continue;
                     for (int k = 0; k < count; ++k)
                         execute<R, itself>(program, op, rows, columns, images[k], maps, out + int64_t(k) * 2 * program.n_readouts * lanes<R>,
                                            scratch + k * fields, buffer);

@@ -14,7 +14,7 @@ namespace nas_cntk {
 class Loaded {
   public:
     Loaded(const int32_t* integers, size_t n_integers, const double* reals, size_t n_reals)
-        : integers_(integers, integers + n_integers), reals_(reals, reals + n_reals) {
+        : integers_(integers, integers + n_integers), reals_(reals, reals + n_reals), singles_(reals, reals + n_reals) {
         program.h = next();
         program.w = next();
         program.c = next();
@@ -87,6 +87,9 @@ class Loaded {
             op.u = next();
             op.v = next();
             op.coefficient = take_reals(op.n_in);
+            op.n_heads = next();
+            op.heads = take(op.n_heads);
+            op.head_coefficient = take_reals(op.n_heads);
         }
         for (int axis = 0; axis < 2; ++axis) {
             const int32_t groups = axis == 0 ? level.n_row_groups : level.n_column_groups;
@@ -108,6 +111,10 @@ class Loaded {
             table.left = take(table.n_relu);
             table.right = take(table.n_relu);
             table.in = take(table.n_relu);
+            table.head_here = take(op.n_heads);
+            table.head_weight_single = singles_.data() + real_;
+            table.head_weight = take_reals(int64_t(op.n_heads) * table.n_relu);
+            if (op.flags & no_output) return;
             table.n = next();
             table.out_stride = next();
             read_linear(table);
@@ -159,6 +166,7 @@ class Loaded {
 
     std::vector<int32_t> integers_;
     std::vector<double> reals_;
+    std::vector<float> singles_;  // the same numbers
     size_t integer_ = 0, real_ = 0;
     std::vector<int64_t> slot_offset_, slot_size_, global_offset_, global_size_;
     std::vector<Level> levels_;

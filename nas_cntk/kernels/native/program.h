@@ -31,6 +31,7 @@ enum Flag : int32_t {
     add_s = 4,        // a trainable conv: the output's tangent gets the output's covariance added
     nonnegative = 8,  // every correlation is known to be >= 0
     aligned = 16,     // every correlation is known to be +1 or -1
+    no_output = 32,   // a layer without a conv: only heads read the relu
 };
 
 // One axis of one instruction in one group. Which members are used depends on the kind.
@@ -49,11 +50,14 @@ struct Axis {
     int32_t width;         // greatest length of a run in `list`
     int32_t out_stride;    // column axis: columns of the output's storage
     const int32_t* in_stride;  // column axis: columns of each input's storage
-    // A layer: a conv and the relu before it, which nobody else reads. `in`, `left`, `right` then describe the relu's
+    // A layer: a relu and what alone reads it, heads and at most one conv. `in`, `left`, `right` then describe the relu's
     // n_relu entries, the rest the conv's n; `list` indexes the relu's entries of the group.
     int32_t n_relu;
     int32_t n_segments;       // > 0 if the conv's entries are the relu's and its windows are neighbours m - 1, m, m + 1
     const int32_t* segments;  // n_segments + 1: where runs of neighbouring columns begin
+    const int32_t* head_here;  // of each head: whether one of its weights in this group is not 0
+    const double* head_weight;  // of each head: n_relu weights; and the same as floats
+    const float* head_weight_single;
 };
 
 struct Storage {
@@ -70,7 +74,10 @@ struct Instruction {
     const int32_t* in_flags;  // sum: whether each term has a tangent
     const double* coefficient;  // sum, head: of each input; relu, layer: the input's scale; variance: one over it
     int32_t left_offset;  // relu, layer: of the left image's maps for it
-    int32_t u, v;  // relu: variance maps of the left and right image; variance: u; head: u is the readout
+    int32_t u, v;  // relu, layer: variance maps of the left and right image; variance: u
+    int32_t n_heads;  // head: one; layer: how many read the relu
+    const int32_t* heads;  // their readouts
+    const double* head_coefficient;
     const Axis* rows;  // one a row group
     const Axis* columns;
 };
