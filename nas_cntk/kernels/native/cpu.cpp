@@ -11,15 +11,21 @@
 //   arrays not a multiple of 4 KiB apart (one L1 set held S, T and both maps); two images x together   50
 //   both vectors of a cache line in one loop, four chains of operations in flight                     49
 //   the left image's maps scaled once an image and not once a block                                   45
-// Estrin's scheme for the polynomials (31 against 28 in a loop of its own) and beginning the next column's square root early
-// (more spills than it hid) were slower.
+//   one row's chains and no more, its sums along columns stored, two rows summed in a pass of their own  42 (38 at 16x16)
+// Estrin's scheme for the polynomials (31 against 28 in a loop of its own), beginning the next column's square root early
+// (more spills than it hid), sums along the rows made when the next layer loads them (31 against 30 in a loop of its own)
+// and with the ring merged into the relu's loop (36) were slower.
 //
 // What bounds it: 17 multiplications or fused ones a vector (5 + 4 of the polynomials, 8 others) and a square root that
-// blocks a multiplier for about 2.4 of them: 19.4 cycles for two vectors on two pipes. The AVX2 loop has 101 instructions
-// for 16 entries (counted from the disassembly), a third of them spills, since 16 registers hold neither the constants nor
-// the four chains; planes of 8x8 add half as many again for runs of four columns on average. It is bound by instructions
-// (3.2 a cycle), not by memory. The AVX-512 loop needs 44 for 16 entries and spills nothing; it could not be timed yet.
-// At 32x32 a plane of S and T is 128 KiB and lives in L2: 59 cycles.
+// blocks a multiplier for about 2.4 of them: 19.4 cycles for two vectors on two pipes. The AVX2 loop of relus and sums along
+// columns has 68 instructions for 16 entries (counted from the disassembly; the four chains before had 101, a third of
+// them spills) and takes 24 cycles; the sums along rows take 6, whose 4 stores of 32 bytes are all that one store a cycle
+// allows. A square of 8x8 entries takes 33 all in all, one of 4x4 40, one of 2x2 65 (a layer waits for the one before it):
+// short planes are what is left above 30. At 32x32 a plane of S and T is 128 KiB and lives in L2: 38 to 42.
+//
+// Networks with poolings inside (NAS-Bench-201 cells): a field at 8x8 is 4,096 lines, 512 KiB of S and T, as large as an L2
+// cache. Half of their time goes into one-sided window sums and sums of fields, 15 to 20 cycles for 16 entries of S and T;
+// carrying one left image instead of two through them gave 13 %.
 #include "program.h"
 #include "simd.h"
 
@@ -726,9 +732,11 @@ void tile(const Program& program, const R* x1, const R* maps1, int64_t row_first
     const int64_t rows = row_last - row_first, columns = (last - first) * lanes<R>;
     const int64_t sums_of_one = 2 * int64_t(program.n_readouts) * lanes<R>;
     double sums[together * 2 * most_readouts * lanes<R>];
+    // Fields that fill an L2 cache by themselves gain nothing from sharing the right images' maps, and lose their place.
+    const int64_t at_once = program.row_buffer * cache_line > (int64_t(1) << 18) ? 1 : together;
     for (int64_t g = first; g < last; ++g)
-        for (int64_t r = row_first; r < row_last; r += together) {
-            const int count = int(row_last - r < together ? row_last - r : together);
+        for (int64_t r = row_first; r < row_last; r += at_once) {
+            const int count = int(row_last - r < at_once ? row_last - r : at_once);
             Images<R, false> images[together];
             for (int k = 0; k < count; ++k)
                 images[k] = {x1 + (r + k) * size, maps1 + (r + k) * program.left_size, x2 + g * size * lanes<R>,
