@@ -8,6 +8,7 @@ from nas_cntk.architecture import Architecture, Builder
 from nas_cntk.kernels.exact import kernel, kernel_family
 
 if TYPE_CHECKING:
+    from nas_cntk.classifier import CNTKClassifier
     from nas_cntk.kernels.gram import gram, gram_family
     from nas_cntk.scoring import score_architecture
     from nas_cntk.validate.finite import finite_network
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Architecture",
     "Builder",
+    "CNTKClassifier",
     "finite_network",
     "gram",
     "gram_family",
@@ -27,6 +29,7 @@ __all__ = [
 
 # Imported on first use: a program that only wants a kernel need not wait for scipy, zarr or torch.
 _LATER = {
+    "CNTKClassifier": "nas_cntk.classifier",
     "finite_network": "nas_cntk.validate.finite",
     "gram": "nas_cntk.kernels.gram",
     "gram_family": "nas_cntk.kernels.gram",

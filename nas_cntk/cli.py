@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nas_cntk.report.rows import Row
     from nas_cntk.search.session import Ended
     from nas_cntk.search.settings import Options
+    from nas_cntk.validate.session import Ended as ValidationEnded
 
 _SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}
 
@@ -188,11 +189,79 @@ def show(
         document = row.to_dict()
         document["study"] = board.study.name
         document["architecture"] = None if architecture is None else json.loads(architecture.to_json())
+        document["validations"] = [one.to_dict() for one in board.validations_of(row.key)]
         _print_json(document)
         return
     console = _console()
-    console.print(tables.trial(row, architecture, board.image_shape, console.width))
+    validated = board.validations_of(row.key)
+    console.print(tables.trial(row, architecture, board.image_shape, console.width, validated))
     _next(console, text.command("leaderboard", db=db, study=board.study.name))
+
+
+@app.command(epilog="Example: nas-cntk validate --spread 12")
+def validate(
+    trials: Annotated[
+        list[int] | None, typer.Argument(metavar="TRIAL", min=0, help="Trials by number; else the best.")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TRIALS, help="The K best architectures; 5 if not given.")
+    ] = None,
+    spread: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TRIALS, help="K architectures spread over the whole ranking.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="How CNNs are trained: standard or paper.")] = "standard",
+    only: Annotated[str | None, typer.Option(help="Compute one kind only: cnn or kernel.")] = None,
+    train_images: Annotated[int | None, typer.Option(min=1, help="Use at most so many training images.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Epochs of a training; standard 15, paper 10.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, max=8192, help="Channels of every conv; standard 64, paper 32.")
+    ] = None,
+    flips: Annotated[bool, typer.Option("--flips", help="Train on images mirrored at random too (standard).")] = False,
+    crops: Annotated[bool, typer.Option("--crops", help="Train on shifted images too (standard).")] = False,
+    max_seconds: Annotated[
+        float, typer.Option(min=1e-6, max=LONGEST, help="Lower the training images to what fits into this time.")
+    ] = 3600.0,
+    devices: Annotated[str, typer.Option(help="auto, cpu, mps, cuda, or cuda:0,cuda:1.")] = "auto",
+    backend: Annotated[str | None, typer.Option(help="Kernel backend; the study's if not given.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the tiles of the full kernels on disk.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Compute again what is recorded.")] = False,
+    data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
+    study: StudyName = None,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
+) -> None:
+    """Train the best as CNNs and fit them as full-dataset kernels.
+
+    Both are tested on the test set, which nothing else touches, and recorded; then it says how far the proxy score
+    can be trusted here. Ctrl-C, or a kill, loses seconds: the same command goes on.
+    """
+    from nas_cntk.report.validation_view import ValidationView
+    from nas_cntk.validate import session
+    from nas_cntk.validate.wishes import Wishes
+
+    wishes = Wishes(
+        tuple(trials or ()),
+        top,
+        spread,
+        recipe,
+        epochs,
+        width,
+        train_images,
+        max_seconds,
+        only,
+        flips,
+        crops,
+        devices,
+        backend,
+        keep,
+        force,
+    )
+    console = _console(stderr=as_json)
+    with ValidationView(console, db) as view:
+        ended = session.validate(db, study, wishes, view, moved=data)
+    _validated(console, ended, db, as_json)
 
 
 @app.command(epilog="Example: nas-cntk score ARCH.json --data digits --subset 500 --holdout 500")
@@ -278,10 +347,12 @@ def studies_rename(
     """Rename a study."""
     from nas_cntk.records import studies
     from nas_cntk.report import text
+    from nas_cntk.validate import artifacts
 
     records = _existing(db)
     try:
         studies.rename_study(records, name, to)
+        artifacts.move_study(db, name, to)
     finally:
         records.close()
     console = _console()
@@ -298,6 +369,7 @@ def studies_delete(
     """Delete a study with all its trials and scores, for good."""
     from nas_cntk.records import studies
     from nas_cntk.report import text
+    from nas_cntk.validate import artifacts
 
     records = _existing(db)
     try:
@@ -308,6 +380,7 @@ def studies_delete(
             if not typer.confirm(f"Delete study {study.name} for good?"):
                 raise StudyError(f"study {name!r} was not deleted")
         trials = studies.delete_study(records, name)
+        artifacts.delete_study(db, name)
     finally:
         records.close()
     console = _console()
@@ -342,6 +415,71 @@ def clean(
     if not waste:
         console.print(f"nothing to remove in {db}", markup=False, highlight=False)
     _next(console, text.command("clean", db=db) if dry_run and waste else text.command("studies", "list", db=db))
+
+
+@app.command(epilog="Example: nas-cntk export 12 --to model --onnx")
+def export(
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="Number of a finished trial.")],
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder to write; a new or an empty one.")],
+    kernel: Annotated[bool, typer.Option("--kernel", help="The kernel regression as the model; no network.")] = False,
+    train_images: Annotated[
+        int | None, typer.Option(min=1, help="With --kernel: fit at most so many training images; all if not given.")
+    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="The network as ONNX too, checked against torch.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model that an earlier export left.")] = False,
+    study: StudyName = None,
+    backend: Annotated[str | None, typer.Option(help="With --kernel: the kernel backend, as for search.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Write a trial's model into a folder.
+
+    That is its network, as torch code that needs nothing of nas-cntk, with the weights that validate trained; or,
+    with --kernel, its kernel regression on the training images. A README.md says how to use it.
+    """
+    from nas_cntk.export.screen import ConsoleScreen
+    from nas_cntk.export.trial import Request, export_trial
+    from nas_cntk.report import text
+
+    request = Request(db, study, trial, to, kernel, onnx, force, train_images, backend, data)
+    console = _console()
+    screen = ConsoleScreen(console)
+    exported = export_trial(request, screen)
+    screen.say(f"wrote {exported.folder}: {', '.join(exported.files)}")
+    if exported.usable:
+        _next(console, text.command("predict", exported.folder, "--data", exported.data))
+    else:
+        _next(console, text.command("validate", str(trial), db=db, study=exported.study))
+
+
+@app.command(epilog="Example: nas-cntk predict model --data folder:photos --output predictions.csv")
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder that export wrote.")],
+    data: Annotated[str, typer.Option(help="Images, as search takes them; labels may be missing.")],
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE.csv", help="File to write; standard output if not given.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Of a kernel model: the kernel backend, as for search.")] = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Predict the classes of images with an exported model.
+
+    The CSV has the image's name or number, the class, by how much its score exceeds the next best, and every score.
+    Of data with a test set of their own, its images are predicted. A folder may simply hold images.
+    """
+    from nas_cntk.export.predict import check_output, write_csv, write_stdout
+    from nas_cntk.export.predict import predict as predict_images
+    from nas_cntk.export.screen import ConsoleScreen
+
+    if output is not None:
+        check_output(output)
+    screen = ConsoleScreen(_console(stderr=True))
+    predictions = predict_images(model, data, screen, backend=backend, skip_bad=skip_bad)
+    if output is not None:
+        write_csv(output, predictions)
+        screen.say(f"wrote {output}")
+        return
+    write_stdout(predictions)
 
 
 def main() -> None:
@@ -425,6 +563,7 @@ def _print_board(console: Console, board: Board, rows: list[Row], db: str, selec
         console.print()
         console.print(tables.leaderboard(rows, board.directions, architectures, console.width))
         console.print()
+    _print_trust(console, board)
     for change in board.changes:
         if change["setting"] == "sampler":
             names = [str(change[when]["name"]) for when in ("before", "after")]  # type: ignore[index]
@@ -437,6 +576,48 @@ def _print_board(console: Console, board: Board, rows: list[Row], db: str, selec
         _next(console, text.command("resume", db=db, study=name))
     elif rows:
         _next(console, text.command("show", str(rows[0].trial), db=db, study=name))
+
+
+def _print_trust(console: Console, board: Board) -> None:
+    if not board.validated:
+        return
+    from nas_cntk.report.trust import trust, trust_panel
+
+    found = trust(board.rows, board.directions, board.validated)
+    console.print(trust_panel(found, board.directions, console.width))
+    console.print()
+
+
+def _validated(console: Console, ended: ValidationEnded, db: str, as_json: bool) -> None:
+    from nas_cntk.report import tables, text
+    from nas_cntk.report.board import load_board
+    from nas_cntk.report.trust import trust
+
+    board = load_board(db, ended.study)
+    keys = [candidate.key for candidate in ended.candidates]
+    if ended.interrupted:
+        console.print("interrupted; finished results are kept, and the same command goes on", markup=False)
+        raise KeyboardInterrupt
+    if as_json:
+        found = trust(board.rows, board.directions, board.validated)
+        of_these = [one.to_dict() for one in board.validated if one.key in keys]
+        health = [one.to_dict() for one in found]
+        _print_json({"study": ended.study, "validations": of_these, "health": health})
+        return
+    rows = _rows(board, top=None, distinct=True, pareto=False)
+    rows = [row for row in rows if row.key in keys]
+    architectures = {c.key: c.architecture for c in ended.candidates}
+    console.print()
+    console.print(tables.leaderboard(rows, board.directions, architectures, console.width))
+    console.print()
+    _print_trust(console, board)
+    best = max(rows, key=lambda row: (row.cnn_accuracy or 0.0, row.full_kernel_accuracy or 0.0))
+    trained = sorted({one.key for one in board.validated if one.key in keys and one.kind == "cnn"})
+    if trained:
+        from nas_cntk.validate.artifacts import study_folder
+
+        console.print(f"weights in {study_folder(db, ended.study)}", markup=False, soft_wrap=True)
+    _next(console, text.command("export", str(best.trial), "--to", "model", db=db, study=ended.study))
 
 
 def _end(console: Console, ended: Ended, db: str) -> None:

@@ -10,6 +10,7 @@
     ├── DataError                  a dataset that cannot be read, or does not hold what the split needs
     ├── SpaceError                 a search space that cannot be loaded or proposes nothing usable
     ├── StudyError                 a study that is unknown, or whose identity changed
+    ├── ModelError                 a folder that holds no exported model, or a damaged one, or cannot be written
     ├── RecordsError               a database that is not ours, read-only, locked, full or too new
     └── UsageError                 options that contradict each other (exit code 2)
 
@@ -58,6 +59,10 @@ class SpaceError(NasCntkError):
 
 class StudyError(NasCntkError):
     """A study that is unknown, or whose identity changed."""
+
+
+class ModelError(NasCntkError):
+    """A folder that holds no exported model, a damaged one, or one that cannot be written."""
 
 
 class RecordsError(NasCntkError):

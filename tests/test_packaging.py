@@ -57,7 +57,8 @@ def test_the_pins_fit_the_ranges(repository: Path, pyproject: dict[str, Any]) ->
 def test_the_pins_bring_no_cuda_and_name_no_place(repository: Path) -> None:
     text = (repository / "constraints.txt").read_text()
     assert "://" not in text and "@" not in text and not re.search(r"(^|\s)/", text)
-    assert not [name for name in pins(repository) if re.match(r"nvidia|cuda|cupy|triton", name)]
+    # The compiler of CUDA text, which tests/kernels/cuda uses, is one library that needs no GPU and nothing else.
+    assert {name for name in pins(repository) if re.match(r"nvidia|cuda|cupy|triton", name)} == {"nvidia-cuda-nvrtc"}
     assert pins(repository)["torch"] == "2.13.0"  # without +cpu, which macOS does not have
 
 

@@ -29,8 +29,22 @@ def _changes(connection: sa.Connection) -> None:
     )
 
 
+def _validations(connection: sa.Connection) -> None:
+    """Validated architectures, and the points of their grids."""
+    connection.exec_driver_sql(
+        'CREATE TABLE ncntk_validations (study_id INTEGER NOT NULL, "key" TEXT NOT NULL, kind TEXT NOT NULL,'
+        " recipe TEXT NOT NULL, number INTEGER NOT NULL, accuracy FLOAT, stderr FLOAT, train_images INTEGER NOT NULL,"
+        " test_images INTEGER NOT NULL, seconds FLOAT NOT NULL, finished TEXT NOT NULL, details TEXT NOT NULL,"
+        ' PRIMARY KEY (study_id, "key", kind, recipe))'
+    )
+    connection.exec_driver_sql(
+        'CREATE TABLE ncntk_validation_points (study_id INTEGER NOT NULL, "key" TEXT NOT NULL, recipe TEXT NOT NULL,'
+        ' settings TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (study_id, "key", recipe, settings))'
+    )
+
+
 # What a database of version n + 1 has beyond one of version n. Append; never edit: old files were made by these.
-MIGRATIONS: tuple[Migration, ...] = (_first_tables, _changes)
+MIGRATIONS: tuple[Migration, ...] = (_first_tables, _changes, _validations)
 
 _VERSION_1 = (
     "CREATE TABLE ncntk_studies (study_id INTEGER PRIMARY KEY, created TEXT NOT NULL, target INTEGER NOT NULL,"

@@ -17,9 +17,11 @@ from nas_cntk.records.tables import (
     CHANGES,
     OPTUNA_STUDIES,
     OPTUNA_TRIALS,
+    POINTS,
     SCORES,
     STUDIES,
     TRIALS,
+    VALIDATIONS,
 )
 
 LONGEST_NAME = 200  # Optuna's column holds 512 characters, a screen fewer
@@ -269,7 +271,7 @@ def delete_study(records: Records, name: str) -> int:
         if any_alive(connection, study.study_id):
             raise StudyError(f"study {name!r} is being searched; stop that process first (Ctrl-C)")
         finished = count_finished(connection, study.study_id)
-        for table in (TRIALS, SCORES, CHANGES, STUDIES):
+        for table in (TRIALS, SCORES, CHANGES, VALIDATIONS, POINTS, STUDIES):
             connection.execute(table.delete().where(table.c.study_id == study.study_id))
         delete_from_optuna(connection, study.study_id)
         drop_unused_architectures(connection)

@@ -86,6 +86,35 @@ CHANGES = sa.Table(
     sa.Column("after", sa.Text, nullable=False),  # JSON
 )
 
+# One row a finished validation of an architecture: a trained CNN (one a recipe) or the full-dataset kernel.
+VALIDATIONS = sa.Table(
+    "ncntk_validations",
+    METADATA,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),  # cnn | kernel
+    sa.Column("recipe", sa.Text, primary_key=True),  # standard | paper; empty for a kernel
+    sa.Column("number", sa.Integer, nullable=False),  # of the trial that was asked for
+    sa.Column("accuracy", sa.Float, nullable=True),  # none where every training diverged
+    sa.Column("stderr", sa.Float, nullable=True),
+    sa.Column("train_images", sa.Integer, nullable=False),
+    sa.Column("test_images", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("finished", sa.Text, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),  # JSON
+)
+
+# The points of a grid that are trained while others are not yet; gone when the validation is recorded.
+POINTS = sa.Table(
+    "ncntk_validation_points",
+    METADATA,
+    sa.Column("study_id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("recipe", sa.Text, primary_key=True),
+    sa.Column("settings", sa.Text, primary_key=True),  # hash of everything that the result depends on
+    sa.Column("result", sa.Text, nullable=False),  # JSON
+)
+
 OPTUNA_STUDIES = sa.table("studies", sa.column("study_id", sa.Integer), sa.column("study_name", sa.Text))
 OPTUNA_TRIALS = sa.table(
     "trials",

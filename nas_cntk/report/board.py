@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from nas_cntk.architecture import Architecture
 from nas_cntk.errors import StudyError
-from nas_cntk.records import studies, trials
+from nas_cntk.records import studies, trials, validations
 from nas_cntk.records.migrations import open_records
 from nas_cntk.records.studies import Study
-from nas_cntk.report.rows import Row, order, row_of
+from nas_cntk.records.validations import Validation
+from nas_cntk.report.rows import Row, directions_of, order, row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Board:
     directions: dict[str, str]
     architectures: dict[str, str]  # key -> JSON
     changes: tuple[dict[str, object], ...]
+    validated: tuple[Validation, ...]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -33,6 +35,10 @@ class Board:
         """Return the architecture of a key, if there is one."""
         text = None if key is None else self.architectures.get(key)
         return None if text is None else Architecture.from_json(text)
+
+    def validations_of(self, key: str | None) -> list[Validation]:
+        """Return every validation of an architecture."""
+        return [one for one in self.validated if one.key == key]
 
     def row(self, number: int) -> Row:
         """Return the row of a trial.
@@ -54,20 +60,17 @@ def load_board(db: str, name: str | None) -> Board:
         RecordsError: if the database cannot be read.
         StudyError: if there is no such study.
     """
-    from nas_cntk.scoring import SCORES
-
     records = open_records(db, write=False)
     try:
         study = studies.find_study(records, name)
         finished = trials.finished_trials(records, study.study_id)
         changes = studies.changes(records, study.study_id)
+        validated = validations.validations(records, study.study_id)
     finally:
         records.close()
-    names = study.identity["score"]
-    assert isinstance(names, list)
-    directions = {str(name): SCORES[name].direction if name in SCORES else "maximize" for name in names}
-    rows = order([row_of(trial) for trial in finished], directions)
+    directions = directions_of(study)
+    rows = order([row_of(trial, validated) for trial in finished], directions)
     found = {
         t.verdict.key: t.architecture for t in finished if t.verdict.key is not None and t.architecture is not None
     }
-    return Board(study, tuple(rows), dict(directions), found, tuple(changes))
+    return Board(study, tuple(rows), directions, found, tuple(changes), tuple(validated))

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from nas_cntk import regression
+from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
+from nas_cntk.records.validations import Validation
 
 Directions = Mapping[str, str]  # score name -> "maximize" | "minimize"; the first one ranks
 
@@ -26,9 +28,11 @@ class Row:
     params: int | None
     flops: int | None
     seconds: float | None
-    cnn_accuracy: float | None
+    cnn_accuracy: float | None  # on the test set, of the standard recipe if the architecture was trained by both
+    cnn_stderr: float | None
     cnn_recipe: str | None
     full_kernel_accuracy: float | None
+    full_kernel_stderr: float | None
     scores: dict[str, float]
     duplicate_of: int | None
     reason: str | None
@@ -43,9 +47,19 @@ class Row:
         return asdict(self)
 
 
-def row_of(trial: Finished) -> Row:
-    """Return the row of a finished trial."""
+def directions_of(study: Study) -> dict[str, str]:
+    """Return the scores of a study with their directions; the first one ranks."""
+    from nas_cntk.scoring import SCORES
+
+    names = study.identity["score"]
+    assert isinstance(names, list)
+    return {str(name): SCORES[name].direction if name in SCORES else "maximize" for name in names}
+
+
+def row_of(trial: Finished, validated: Sequence[Validation] = ()) -> Row:
+    """Return the row of a finished trial, with what validations of a study say of its architecture."""
     verdict, score = trial.verdict, trial.score
+    cnn, kernel = best_known(validated, verdict.key)
     complete = verdict.outcome == "COMPLETE" and score is not None
     result = score.result if complete and score is not None else {}
     accuracy = result.get("proxy_accuracy")
@@ -65,9 +79,11 @@ def row_of(trial: Finished) -> Row:
         params=verdict.params,
         flops=verdict.flops,
         seconds=verdict.seconds,
-        cnn_accuracy=None,
-        cnn_recipe=None,
-        full_kernel_accuracy=None,
+        cnn_accuracy=None if cnn is None else cnn.accuracy,
+        cnn_stderr=None if cnn is None else cnn.stderr,
+        cnn_recipe=None if cnn is None else cnn.recipe,
+        full_kernel_accuracy=None if kernel is None else kernel.accuracy,
+        full_kernel_stderr=None if kernel is None else kernel.stderr,
         scores=dict(score.values) if complete and score is not None else {},
         duplicate_of=verdict.duplicate_of,
         reason=verdict.reason,
@@ -77,6 +93,14 @@ def row_of(trial: Finished) -> Row:
         ridge=_number(result.get("ridge")),
         jitter=_number(result.get("jitter")),
     )
+
+
+def best_known(validated: Sequence[Validation], key: str | None) -> tuple[Validation | None, Validation | None]:
+    """Return the CNN, of the standard recipe if both are there, and the full-dataset kernel of an architecture."""
+    own = [one for one in validated if one.key == key and key is not None]
+    cnns = sorted((one for one in own if one.kind == "cnn"), key=lambda one: one.recipe != "standard")
+    kernels = [one for one in own if one.kind == "kernel"]
+    return (cnns[0] if cnns else None), (kernels[0] if kernels else None)
 
 
 def _number(value: object) -> float | None:

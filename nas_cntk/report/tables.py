@@ -11,11 +11,13 @@ from rich.text import Text
 
 from nas_cntk.architecture import Architecture
 from nas_cntk.records.studies import StudyRow
+from nas_cntk.records.validations import Validation
 from nas_cntk.report import text
 from nas_cntk.report.describe import listing, summary
 from nas_cntk.report.rows import Directions, Row
 from nas_cntk.scoring import standard_error
 
+_WIDE = 100  # columns from which a board with validations has room for all
 _NARROWEST = 12  # columns left for the last column, even where the others take all
 
 
@@ -36,11 +38,23 @@ def _table(columns: Sequence[str], lines: Sequence[Sequence[str]], width: int, s
     return table
 
 
+def plain(columns: Sequence[str], lines: Sequence[Sequence[str]], width: int) -> Table:
+    """Return a table without emphasis; see `_table`."""
+    return _table(columns, lines, width, [None] * len(lines))
+
+
 def leaderboard(
     rows: Sequence[Row], directions: Directions, architectures: dict[str, Architecture], width: int = 80
 ) -> Table:
-    """Return the leaderboard; a PRUNED trial shows its reason where others show their architecture."""
+    """Return the leaderboard; a PRUNED trial shows its reason where others show their architecture.
+
+    Where something is validated the accuracies on the test set have columns, for which a narrow board leaves out
+    parameters and time.
+    """
     shown = [name for name in directions if name not in ("params", "flops")]  # those have columns of their own
+    has_cnn = any(row.cnn_recipe is not None for row in rows)
+    has_kernel = any(row.full_kernel_accuracy is not None for row in rows)
+    roomy = width >= _WIDE or not (has_cnn or has_kernel)
     lines = []
     for place, row in enumerate(rows, start=1):
         complete = row.state == "COMPLETE"
@@ -53,17 +67,28 @@ def leaderboard(
                 str(place) if complete else "",
                 str(row.trial),
                 *(_score(row, name) for name in shown),
-                text.count(row.params),
+                *([_tested(row.cnn_recipe is not None, row.cnn_accuracy)] if has_cnn else []),
+                *([_tested(row.full_kernel_accuracy is not None, row.full_kernel_accuracy)] if has_kernel else []),
+                *([text.count(row.params)] if roomy else []),
                 text.count(row.flops),
-                text.duration(row.seconds) if complete and row.duplicate_of is None else "-",
+                *([text.duration(row.seconds) if complete and row.duplicate_of is None else "-"] if roomy else []),
                 note,
             )
         )
-    heads = ("#>", "trial>", *(f"{_short(name)}>" for name in shown), "params>", "FLOPs>", "time>", "architecture")
+    validated = (*(["CNN>"] if has_cnn else []), *(["kernel>"] if has_kernel else []))
+    scores = tuple(f"{_short(name)}>" for name in shown)
+    size, cost = (("params>",), ("time>",)) if roomy else ((), ())
+    heads = ("#>", "trial>", *scores, *validated, *size, "FLOPs>", *cost, "architecture")
     return _table(heads, lines, width, [None if row.state == "COMPLETE" else "dim" for row in rows])
 
 
-def trial(row: Row, architecture: Architecture | None, image_shape: Sequence[int], width: int = 80) -> RenderableType:
+def trial(
+    row: Row,
+    architecture: Architecture | None,
+    image_shape: Sequence[int],
+    width: int = 80,
+    validated: Sequence[Validation] = (),
+) -> RenderableType:
     """Return everything about a trial: what it is, what it scored, its nodes with their output shapes."""
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True)
@@ -87,6 +112,7 @@ def trial(row: Row, architecture: Architecture | None, image_shape: Sequence[int
     if row.predicted_seconds is not None:
         took = "" if row.seconds is None else f", took {text.duration(row.seconds)}"
         lines.append(("cost", f"predicted {text.duration(row.predicted_seconds)}{took}"))
+    lines += [validation_line(one) for one in validated]
     for name, value_text in lines:
         facts.add_row(Text(name, style="bold"), Text(value_text))
     if architecture is None:
@@ -109,6 +135,26 @@ def studies(rows: Sequence[StudyRow], width: int = 80) -> Table:
         for row in rows
     ]
     return _table(("study", "trials>", "sampler", "made", "what"), lines, width, [None] * len(lines))
+
+
+def validation_line(one: Validation) -> tuple[str, str]:
+    """Return a validation as a name and one sentence."""
+    name = "full kernel" if one.kind == "kernel" else f"CNN, {one.recipe}"
+    if one.accuracy is None:
+        found = "diverged at every learning rate"
+    else:
+        found = f"{text.score('accuracy', one.accuracy, one.stderr)} of {one.test_images:,} test images"
+    best = one.details.get("best_on_test")
+    if isinstance(best, float):
+        found += f" (best on test, as the paper reports: {text.score('accuracy', best)})"
+    how = f"trained on {one.train_images:,}" if one.kind == "cnn" else f"fitted on {one.train_images:,}"
+    return name, f"{found}; {how}, {text.duration(one.seconds)}"
+
+
+def _tested(validated: bool, accuracy: float | None) -> str:
+    if not validated:
+        return "-"
+    return "diverged" if accuracy is None else text.score("accuracy", accuracy)
 
 
 def _score(row: Row, name: str) -> str:

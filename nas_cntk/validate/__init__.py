@@ -1,1 +1,1 @@
-"""Validation: the finite twin of an architecture, trained the usual way."""
+"""Validation: the best architectures as trained CNNs and as full-dataset kernels, tested on the test set."""

@@ -1,6 +1,6 @@
 """The finite twin of an architecture: a torch module whose wide limit the exact kernels describe.
 
-This is the only module of the package that imports torch at its top; import it where a twin is wanted.
+It imports torch at its top, as `standard` and `training` beside it do: import it where a twin is wanted.
 """
 
 from __future__ import annotations

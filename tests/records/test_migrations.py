@@ -9,17 +9,19 @@ import pytest
 import sqlalchemy as sa
 
 from nas_cntk.errors import RecordsError
-from nas_cntk.records import migrations, studies
+from nas_cntk.records import migrations, studies, validations
 from nas_cntk.records.migrations import MIGRATIONS, open_records
 from nas_cntk.records.tables import METADATA, SCHEMA
+from nas_cntk.records.validations import Validation
 from nas_cntk.report.board import load_board
 
-PREVIOUS = Path(__file__).with_name("schema_1.sql")
+FIRST = Path(__file__).with_name("schema_1.sql")
+SECOND = Path(__file__).with_name("schema_2.sql")
 
 
-def write_previous(path: Path) -> None:
+def write_previous(path: Path, dump: Path = FIRST) -> None:
     with sqlite3.connect(path) as connection:
-        connection.executescript(PREVIOUS.read_text(encoding="utf-8"))
+        connection.executescript(dump.read_text(encoding="utf-8"))
     connection.close()
 
 
@@ -50,6 +52,31 @@ def test_a_database_of_the_previous_schema_opens_with_everything_in_it(tmp_path:
         (2, "PRUNED", None),
     ]
     assert board.rows[2].duplicate_of == 0
+
+
+@pytest.mark.parametrize("write", [True, False], ids=["writer", "reader"])
+def test_a_database_of_schema_2_opens_and_takes_validations(tmp_path: Path, write: bool) -> None:
+    path = tmp_path / "old.db"
+    write_previous(path, SECOND)
+    assert versions(path) == [1, 2]
+    records = open_records(str(path), write=write)
+    study = studies.find_study(records, None)
+    assert [change["setting"] for change in studies.changes(records, study.study_id)] == ["trials", "sampler"]
+    assert validations.validations(records, study.study_id) == []  # the table that version 3 brought
+    records.close()
+    assert versions(path) == list(range(1, len(MIGRATIONS) + 1))
+
+    board = load_board(str(path), None)
+    states = [row.state for row in board.rows]
+    assert board.study.name == "digits-plain-1" and states == 4 * ["COMPLETE"] + 2 * ["PRUNED"]
+    best = board.rows[0]
+    assert best.key is not None and best.cnn_accuracy is None and best.full_kernel_accuracy is None
+    records = open_records(str(path), write=True)
+    found = Validation(study.study_id, best.key, best.trial, "cnn", "standard", 0.9, 0.01, 1400, 397, 3.0)
+    validations.record_validation(records, found)
+    records.close()
+    after = load_board(str(path), None)
+    assert after.rows[0].cnn_accuracy == 0.9 and [row.trial for row in after.rows] == [row.trial for row in board.rows]
 
 
 def test_migrating_twice_does_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""README.md of an exported model: where it comes from, how good it is, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nas_cntk.architecture import Architecture
+from nas_cntk.export.manifest import (
+    ARCHITECTURE,
+    CARD,
+    FILE,
+    KERNEL,
+    ONNX,
+    SOURCE,
+    WEIGHTS,
+    Manifest,
+    Network,
+    Regression,
+)
+from nas_cntk.report import text
+from nas_cntk.report.describe import listing, summary
+
+_FILES = {
+    SOURCE: "the network as plain torch modules: read it, edit it, train it",
+    WEIGHTS: "its trained weights, a `state_dict`",
+    ONNX: "the network as ONNX: input `images`, standardised, (n, channels, height, width)",
+    KERNEL: "the training images, standardised, and the coefficients of the regression",
+    ARCHITECTURE: "the architecture, node by node, as nas-cntk reads it",
+    FILE: "classes, preprocessing and origin, for programs",
+    CARD: "this page",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A line of the table of scores."""
+
+    what: str
+    value: float | None
+    error: float | None
+    images: int | None
+    of: str  # which images
+
+    def line(self) -> str:
+        """Return the line in Markdown."""
+        value = "diverged" if self.value is None else text.score("accuracy", self.value, self.error)
+        images = "" if self.images is None else f"{self.images:,} "
+        return f"| {self.what} | {value} | {images}{self.of} |"
+
+
+def card(
+    manifest: Manifest,
+    architecture: Architecture,
+    files: Sequence[str],
+    scores: Sequence[Measured],
+    recipe: Sequence[str],
+    pixels: str,
+) -> str:
+    """Return the text of README.md.
+
+    Args:
+        recipe: sentences on how the model came to its numbers.
+        pixels: what pixel values are before they are standardised.
+    """
+    shape, origin = "x".join(map(str, manifest.image_shape)), manifest.origin
+    network = isinstance(manifest.model, Network)
+    untrained = isinstance(manifest.model, Network) and manifest.model.recipe is None
+    kind = "a convolutional network" if network else "a kernel regression"
+    names = ", ".join(f"`{_plain(name)}`" for name in manifest.classes)
+    lines = [
+        f"# {summary(architecture)}: {kind} for images of {shape}",
+        "",
+        f"Trial {origin['trial']} of study `{_plain(origin['study'])}`, found and exported by nas-cntk"
+        f" {origin['nas_cntk']}.",
+        "",
+        "## Files",
+        "",
+        *(f"- `{name}`: {_FILES[name]}" for name in _FILES if name in files),
+        "",
+        "## How to use it",
+        "",
+        *(_torch_usage(manifest) if network else []),
+        *([] if untrained else _COMMAND),
+        "## Data and preprocessing",
+        "",
+        f"- Data: `{_plain(origin['data'])}`, fingerprint `{origin['data_fingerprint']}`.",
+        f"- {len(manifest.classes)} classes, in this order: {names}.",
+        f"- Images of {shape} (height, width, channels); {pixels}.",
+        f"- {_RESIZED[manifest.resize]}",
+        "- From each channel the mean is subtracted, and the rest is divided by the deviation, both of the training"
+        f" images: mean {_numbers(manifest.mean)}, deviation {_numbers(manifest.deviation)}.",
+        "",
+        "## How it was made",
+        "",
+        *(f"- {line}" for line in recipe),
+        "",
+        "## Scores",
+        "",
+        "| what | accuracy ± standard error | measured on |",
+        "| --- | --- | --- |",
+        *(measured.line() for measured in scores),
+        "",
+        "The standard error is binomial: that of the number of images, not that of another training.",
+        *([] if any("test" in measured.of for measured in scores) else ["No score is one of test images."]),
+        "",
+        "## Architecture",
+        "",
+        f"Key `{architecture.key}`.",
+        "",
+        "| node | op | reads | output |",
+        "| ---: | --- | --- | --- |",
+        *(f"| {' | '.join(row)} |" for row in listing(architecture, manifest.image_shape)),
+        "",
+        "## Licence",
+        "",
+        "None is stated: it is for whoever made this model to choose one, as far as the terms of the data allow.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_COMMAND = (
+    "On the command line, with nas-cntk:",
+    "",
+    "```",
+    "nas-cntk predict . --data folder:IMAGES --output predictions.csv",
+    "```",
+    "",
+)
+_RESIZED = {
+    "never": "Images of another size are refused.",
+    "shrink": "Larger images are averaged down, each new pixel the mean over its area.",
+    "any": "Images of another size are averaged, each new pixel the mean over its area.",
+}
+
+
+def recipe_of_kernel(about: Regression) -> list[str]:
+    """Return sentences on a kernel regression."""
+    kernel = {"ntk": "all marked layers trained (ntk)", "nngp": "only the readout trained (nngp)"}[about.kernel]
+    return [
+        f"The exact kernel of the infinitely wide network, {kernel}, in {about.dtype}, of {about.train_images:,}"
+        " training images.",
+        f"Kernel regression on one-hot labels minus 1/classes; ridge {about.ridge:g}, jitter {about.jitter:g}, in"
+        " multiples of the kernel's mean diagonal.",
+        "The class is that of the greatest output.",
+    ]
+
+
+def _torch_usage(manifest: Manifest) -> list[str]:
+    about = manifest.model
+    assert isinstance(about, Network)
+    trained = about.recipe is not None
+    return [
+        f"`model.py` needs torch alone{', the weights are read with `safetensors`' if trained else ''}.",
+        "",
+        "```python",
+        "import torch",
+        *(["from safetensors.torch import load_file"] if trained else []),
+        "from model import CLASSES, Network, preprocess",
+        "",
+        "network = Network()" + ("" if trained else "  # random weights: train it"),
+        *(['network.load_state_dict(load_file("weights.safetensors"))'] if trained else []),
+        "network.eval()",
+        f"images = torch.rand(2, {', '.join(map(str, manifest.image_shape))})  # (n, height, width, channels)",
+        "with torch.no_grad():",
+        "    scores = network(preprocess(images))",
+        "print([CLASSES[i] for i in scores.argmax(1)])",
+        "```",
+        "",
+    ]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
+
+
+def _plain(value: object) -> str:
+    return "".join(char if char.isprintable() and char != "`" else " " for char in str(value))

@@ -1,0 +1,106 @@
+"""One architecture's turn: where its results go, and what its trainings read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nas_cntk.errors import StudyError
+from nas_cntk.records.database import Records
+from nas_cntk.records.studies import Study
+from nas_cntk.validate.devices import Devices
+from nas_cntk.validate.images import ValidationImages
+from nas_cntk.validate.selection import Candidate
+from nas_cntk.validate.wishes import Wishes
+
+if TYPE_CHECKING:
+    import torch
+
+    from nas_cntk.validate.training import TensorSet
+
+Progress = Callable[[float], None]  # fraction of the job done
+Cancelled = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every job of a validation shares."""
+
+    records: Records
+    study: Study
+    db: str
+    images: ValidationImages
+    devices: Devices
+    backend: str  # of kernels, resolved
+    wishes: Wishes
+
+    @property
+    def seed(self) -> int:
+        """The study's seed."""
+        seed = self.study.identity.get("seed", 0)
+        assert isinstance(seed, int)
+        return seed
+
+    @property
+    def dtype(self) -> str:
+        """The arithmetic of the study's kernels."""
+        return str(self.study.identity.get("dtype", "float32"))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A candidate, and how many images it is given."""
+
+    bench: Bench
+    candidate: Candidate
+    train_images: int
+    notes: Mapping[str, object]  # recorded with the result: what was predicted, what was lowered
+    progress: Progress
+    cancelled: Cancelled
+
+
+def settings_hash(settings: Mapping[str, object]) -> str:
+    """Return a hash of everything that a training's result depends on."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]
+
+
+def training_sets(bench: Bench, n: int, device: torch.device) -> tuple[TensorSet, TensorSet]:
+    """Return what the first n training images train on, and the part that chooses."""
+    from nas_cntk.validate.images import chooser
+    from nas_cntk.validate.training import tensors
+
+    x, y = bench.images.train(n)
+    aside = chooser(y)
+    return tensors(x[~aside], y[~aside], device), tensors(x[aside], y[aside], device)
+
+
+def test_set(bench: Bench, device: torch.device) -> TensorSet:
+    """Return all test images."""
+    from nas_cntk.validate.training import tensors
+
+    return tensors(*bench.images.test(), device)
+
+
+@contextlib.contextmanager
+def memory_errors(number: int) -> Iterator[None]:
+    """Turn what torch says where memory is short into one line.
+
+    Raises:
+        StudyError: naming the trial.
+    """
+    import torch
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        pass
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+    else:
+        return
+    raise StudyError(f"trial {number} needs more memory to train than there is; lower --width, or use another device")
