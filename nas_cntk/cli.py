@@ -62,7 +62,7 @@ Timeout = Annotated[
 MaxTrialSeconds = Annotated[
     float | None, typer.Option(min=1e-6, max=LONGEST, help="Skip proposals predicted to take longer; 300 at first.")
 ]
-Backend = Annotated[str | None, typer.Option(help="Kernel backend: auto, cpu or reference; auto at first.")]
+Backend = Annotated[str | None, typer.Option(help="Kernel backend: auto, cpu, cuda or reference; auto at first.")]
 Sampler = Annotated[
     str | None,
     typer.Option(help="tpe, random, evolution (one score) or nsga2; at first tpe, nsga2 for several scores."),

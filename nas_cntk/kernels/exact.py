@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from typing import Literal, overload
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nas_cntk.architecture import Architecture
-from nas_cntk.errors import BackendUnavailable, IllegalArchitecture, KernelError, UsageError
+from nas_cntk.errors import BackendUnavailable, IllegalArchitecture, KernelError, UnsupportedByBackend, UsageError
 
 Kind = Literal["ntk", "nngp", "both"]
 Matrix = NDArray[np.floating]  # shape: (n1, n2)
@@ -68,9 +70,10 @@ def kernel(
         x2: images, shape (n2, h, w, c), or None for the symmetric Gram matrix of x1.
         kind: "ntk" (every layer marked trainable is trained), "nngp" (only the readout is), or "both", a pair
             (nngp, ntk) from one pass.
-        backend: "reference" (float64 NumPy), "cpu" (the compiled core) or "auto".
+        backend: "reference" (float64 NumPy), "cpu" (the compiled core), "cuda" (GPUs, through CuPy) or "auto", which is
+            cuda if CuPy and a GPU are there, else cpu.
         dtype: "float32" or "float64", of the arithmetic and of the result; the reference computes in float64 always.
-        devices: GPU numbers; no backend here takes any.
+        devices: numbers of the GPUs that backend cuda uses; None is the first.
         progress: called with the fraction done, from 0 to 1.
         cancelled: asked between tiles; a true answer ends the computation with KeyboardInterrupt.
 
@@ -80,7 +83,9 @@ def kernel(
     Raises:
         KernelError: if the arrays are no images, or the kernel does not fit the dtype.
         IllegalArchitecture: if the architecture does not fit the images, or has no ntk (no trainable layer).
-        BackendUnavailable: if the backend is not there.
+        BackendUnavailable: if the backend, or one of the devices, is not there.
+        UnsupportedByBackend: if backend cuda was asked for and not even one pair of images fits in a GPU's memory; auto
+            takes the cpu then, with a warning in the log "nas_cntk".
     """
     family = kernel_family(
         [arch],
@@ -116,9 +121,7 @@ def kernel_family(
         raise UsageError(f'kind must be "ntk", "nngp" or "both", got {kind!r}')
     if dtype not in DTYPES:
         raise UsageError(f'dtype must be "float32" or "float64", got {dtype!r}')
-    if devices:
-        raise BackendUnavailable(f"devices {list(devices)} asked for, but no backend of this version uses a GPU")
-    name = resolve_backend(backend)
+    name = resolve_backend(backend, devices)
     a1 = checked_images("x1", x1)
     a2 = a1 if x2 is None else checked_images("x2", x2)
     if a1.shape[1:] != a2.shape[1:]:
@@ -144,9 +147,7 @@ def kernel_family(
         with np.errstate(over="ignore", invalid="ignore"):
             pairs = reference.kernels(archs, a1.astype(np.float64), a2.astype(np.float64), x2 is None, tick)
     else:
-        from nas_cntk.kernels.backends import cpu
-
-        pairs = cpu.kernels(archs, a1, a2, x2 is None, kind, np.dtype(dtype), tick)
+        pairs = _fast(name, backend == "auto", archs, a1, a2, x2 is None, kind, np.dtype(dtype), tick, devices)
     with np.errstate(over="ignore"):  # a kernel that is too large is an error of ours, below
         results = [(nngp.astype(dtype, copy=False), ntk.astype(dtype, copy=False)) for nngp, ntk in pairs]
     for nngp, ntk in results:
@@ -158,21 +159,62 @@ def kernel_family(
     return [nngp if kind == "nngp" else ntk for nngp, ntk in results]
 
 
-def resolve_backend(name: str) -> str:
+def _fast(
+    name: str,
+    or_cpu: bool,
+    archs: Sequence[Architecture],
+    x1: NDArray[np.floating],
+    x2: NDArray[np.floating],
+    symmetric: bool,
+    kind: Kind,
+    dtype: np.dtype[np.floating],
+    tick: Callable[[float], None],
+    devices: Sequence[int] | None,
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    # The compiled engines; `or_cpu`: whether the cpu is taken for what the GPU cannot do.
+    if name == "cuda":
+        from nas_cntk.kernels.backends import cuda
+
+        try:
+            return cuda.kernels(archs, x1, x2, symmetric, kind, dtype, tick, devices)
+        except UnsupportedByBackend as error:
+            if not or_cpu:
+                raise
+            logging.getLogger("nas_cntk").warning("backend auto goes on with cpu: %s", error)
+    from nas_cntk.kernels.backends import cpu
+
+    return cpu.kernels(archs, x1, x2, symmetric, kind, dtype, tick)
+
+
+def resolve_backend(name: str, devices: Sequence[int] | None = None) -> str:
     """Return the backend that `name` stands for: itself, or for "auto" the best one that is there.
+
+    Args:
+        devices: numbers of GPUs that were asked for.
 
     Raises:
         UsageError: if there is no backend of that name.
-        BackendUnavailable: if it is not installed.
+        BackendUnavailable: if it is not installed, has none of these devices, or takes none.
     """
     if name not in BACKENDS:
         raise UsageError(f"backend must be one of {', '.join(BACKENDS)}; got {name!r}")
+    # Looking for a module is quick; importing CuPy to find out is not.
+    if name == "cuda" or (name == "auto" and importlib.util.find_spec("cupy") is not None):
+        from nas_cntk.kernels.backends import cuda
+
+        try:
+            cuda.check(devices)
+            return "cuda"
+        except BackendUnavailable:
+            if name == "cuda" or devices:
+                raise
+    if devices:
+        raise BackendUnavailable(
+            f"devices {list(devices)} asked for, but backend {'cpu' if name == 'auto' else name} uses no GPU;"
+            " leave them out, or install CuPy for backend cuda"
+        )
     if name == "reference":
         return name
-    if name == "cuda":
-        raise BackendUnavailable(
-            "backend cuda is not part of this version; use cpu, or auto for the best that is there"
-        )
     try:
         from nas_cntk.kernels import _native  # noqa: F401
     except ImportError as error:

@@ -381,7 +381,7 @@ def gram_family(
     for arch in archs:
         arch.check(shape)
     distinct = list({arch.key: arch for arch in archs}.values())
-    name = exact.resolve_backend(backend)
+    name = exact.resolve_backend(backend, devices)
     task = _task(distinct, kind, name, dtype, tuple(devices) if devices else None, shape, parse_memory(memory))
     family = GramFamily(archs, task, store)
     if store is not None:

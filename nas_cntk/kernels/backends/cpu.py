@@ -57,7 +57,7 @@ def kernels(
         tick: called with the fraction done; what it raises ends the computation.
     """
     instruction_set()
-    if dtype == np.float32 and _degenerate(archs, x1.shape[3]):
+    if dtype == np.float32 and degenerate(archs, x1.shape[3]):
         dtype = np.dtype(np.float64)
     compiled = _compile(tuple(archs), x1.shape[1:], kind != "nngp")
     heads = len(compiled.family.heads)
@@ -105,10 +105,12 @@ def _compile(archs: tuple[Architecture, ...], image_shape: tuple[int, ...], tang
     return _Compiled(family, own, tuple(parts))
 
 
-def _degenerate(archs: Sequence[Architecture], channels: int) -> bool:
-    # A chain of 1x1 convs and relus sees one pixel of a gray image, and most correlations in it are 0 or +-1, where
-    # k0 has its square root. Sums and poolings of it round the 1 away further than float32 can tell, so that such an
-    # architecture is computed in float64.
+def degenerate(archs: Sequence[Architecture], channels: int) -> bool:
+    """Return whether an architecture is one that float32 cannot compute.
+
+    A chain of 1x1 convs and relus sees one pixel of a gray image, and most correlations in it are 0 or +-1, where k0
+    has its square root. Sums and poolings of it round the 1 away further than float32 can tell.
+    """
     if channels != 1:
         return False
     for arch in archs:

@@ -26,41 +26,51 @@
 
 namespace nas_cntk {
 
+// Polynomials at namespace scope, since CUDA knows no data member in device memory.
+#ifndef NAS_CNTK_CONSTANT
+#define NAS_CNTK_CONSTANT static constexpr
+#endif
+NAS_CNTK_CONSTANT float p_single[6] = {0.45015565375500611271f, 0.037578527671443818316f, 0.0079594652833705211615f,
+    0.0039928170845527733902f, -0.0012484730582828519225f, 0.0015618056574166480225f};
+NAS_CNTK_CONSTANT float q_single[5] = {0.30011367415476381056f, 0.014914545407086798431f, 0.0027502330812505504252f,
+    0.000011591485090320031332f, 0.00051976844677811134611f};
+NAS_CNTK_CONSTANT double p_real[19] = {0.45015815807855319117, 0.037513179839840136284, 0.0084404654668856092379,
+    0.0025120431915495506214, 0.0008547945255945826177, 0.00031469343017389023569, 0.00012227726248084654215,
+    0.000047727836972047224125, 0.00002665844277497870708, -0.000013301830747775610826, 0.000061214954553183894167,
+    -0.00011435858961814311901, 0.00017994630406042200912, -0.00021055023478926564313, 0.00018590404145866544829,
+    -0.00011886752729408157325, 0.000052470424187029721497, -0.000014314068348471497116, 1.8584517135994179374e-6};
+NAS_CNTK_CONSTANT double q_real[18] = {0.30010543871903521179, 0.015005271935988958802, 0.0024115615589425197066,
+    0.00055823190212111060719, 0.0001554158971316296811, 0.000048427591142460090981, 0.000016209599637053146943,
+    6.0993248008994667226e-6, 9.4963330323744789308e-7, 4.1280870580779196637e-6, -6.6891493761905601029e-6,
+    0.000011432993787985952189, -0.000013753494658678466789, 0.000012599886017635699881, -8.2966297476586865764e-6,
+    3.7751290369061787262e-6, -1.0591664611496387385e-6, 1.4236603066196460829e-7};
+
 template <class Real>
 struct ArcCosine;
 
 template <>
 struct ArcCosine<float> {
     static constexpr float edge = 4.0f * 1.1920929e-07f;
-    static constexpr float p[] = {0.45015565375500611271f, 0.037578527671443818316f, 0.0079594652833705211615f,
-                                   0.0039928170845527733902f, -0.0012484730582828519225f, 0.0015618056574166480225f};
-    static constexpr float q[] = {0.30011367415476381056f, 0.014914545407086798431f, 0.0027502330812505504252f,
-                                   0.000011591485090320031332f, 0.00051976844677811134611f};
+    NAS_CNTK_INLINE const float (&p())[6] { return p_single; }
+    NAS_CNTK_INLINE const float (&q())[5] { return q_single; }
 };
 
 template <>
 struct ArcCosine<double> {
     static constexpr double edge = 4.0 * 2.220446049250313e-16;
-    static constexpr double p[] = {0.45015815807855319117, 0.037513179839840136284, 0.0084404654668856092379,
-                                   0.0025120431915495506214, 0.0008547945255945826177, 0.00031469343017389023569,
-                                   0.00012227726248084654215, 0.000047727836972047224125, 0.00002665844277497870708,
-                                   -0.000013301830747775610826, 0.000061214954553183894167, -0.00011435858961814311901,
-                                   0.00017994630406042200912, -0.00021055023478926564313, 0.00018590404145866544829,
-                                   -0.00011886752729408157325, 0.000052470424187029721497, -0.000014314068348471497116,
-                                   1.8584517135994179374e-6};
-    static constexpr double q[] = {0.30010543871903521179, 0.015005271935988958802, 0.0024115615589425197066,
-                                   0.00055823190212111060719, 0.0001554158971316296811, 0.000048427591142460090981,
-                                   0.000016209599637053146943, 6.0993248008994667226e-6, 9.4963330323744789308e-7,
-                                   4.1280870580779196637e-6, -6.6891493761905601029e-6, 0.000011432993787985952189,
-                                   -0.000013753494658678466789, 0.000012599886017635699881, -8.2966297476586865764e-6,
-                                   3.7751290369061787262e-6, -1.0591664611496387385e-6, 1.4236603066196460829e-7};
+    NAS_CNTK_INLINE const double (&p())[19] { return p_real; }
+    NAS_CNTK_INLINE const double (&q())[18] { return q_real; }
 };
 
 // By Horner's scheme: with two vectors in flight it beat Estrin's (28 cycles for 16 entries against 31, on a Zen 3).
 template <class Vec, class Real, int count>
 NAS_CNTK_INLINE Vec polynomial(const Real (&c)[count], Vec x) {
     Vec sum = Vec::all(c[count - 1]);
+#ifdef __CUDACC__
+#pragma unroll
+#else
 #pragma GCC unroll 32
+#endif
     for (int i = count - 2; i >= 0; --i) sum = fma(sum, x, Vec::all(c[i]));
     return sum;
 }
@@ -81,11 +91,11 @@ NAS_CNTK_INLINE void relu_moments(Vec& s, Vec& t, Vec u2, Vec u, Vec root1, Vec 
     using C = ArcCosine<Real>;
     if (tangent) {
         const Vec fall = t * u;
-        const Vec p = polynomial<Vec>(C::p, u2);
+        const Vec p = polynomial<Vec>(C::p(), u2);
         t = nonnegative ? less(fall, p, t) : choose_negative(s, fall * p, less(fall, p, t));
     }
     const Vec base = nonnegative ? s : greater(s, Vec::all(Real(0)));
-    s = fma(u2 * u * (root1 * root2), polynomial<Vec>(C::q, u2), base);
+    s = fma(u2 * u * (root1 * root2), polynomial<Vec>(C::q(), u2), base);
 }
 
 template <bool nonnegative, bool tangent, class Vec>
