@@ -334,6 +334,8 @@ def _working_copy(kernel: NDArray[Any] | Tiled, n: int, overwrite: bool) -> Sing
         if isinstance(kernel, Tiled) or kernel.dtype != np.float32 or not kernel.flags.c_contiguous:
             raise RegressionError("only a C-contiguous float32 array can be overwritten; leave overwrite out")
         array: Single = kernel
+        for top in range(0, n, PANEL):
+            _check_finite(array[top : top + PANEL, top:])
     else:
         try:
             array = np.empty((n, n), dtype=np.float32)
@@ -344,10 +346,14 @@ def _working_copy(kernel: NDArray[Any] | Tiled, n: int, overwrite: bool) -> Sing
         if isinstance(kernel, Tiled):
             for (top, bottom), (left, right), block in kernel.tiles():
                 array[top:bottom, left:right] = block
+                _check_finite(block)
         else:
             for top in range(0, n, PANEL):
                 array[top : top + PANEL, top:] = kernel[top : top + PANEL, top:]
-    for top in range(0, n, PANEL):
-        if not np.isfinite(array[top : top + PANEL, top:]).all():
-            raise RegressionError("the kernel is not finite; compute it in float64, or scale the images")
+                _check_finite(array[top : top + PANEL, top:])
     return array
+
+
+def _check_finite(block: NDArray[Any]) -> None:
+    if not np.isfinite(block).all():
+        raise RegressionError("the kernel is not finite; compute it in float64, or scale the images")
