@@ -54,7 +54,7 @@ class Small:
         with torch.no_grad():
             net.train()(torch.randn(64, 3, 6, 5, generator=torch.Generator().manual_seed(0)))  # running moments
         path = weights_path(self.db, "small", self.architecture.key, "standard")
-        save_weights(path, net.state_dict(), {"width": 8, "batch_norm": True})
+        save_weights(path, net.state_dict(), {"width": 8, "batch_norm": True, "classes": list(CLASSES)})
         return net.eval()
 
 

@@ -207,6 +207,8 @@ def _network(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, byt
     about = Network(UNTRAINED_WIDTH, True, None)
     if trained:
         tensors, kept = load_weights(path)
+        if _kept(kept, "classes", list, path) != list(dataset.classes):
+            raise RecordsError(f"the weights {path} are of other classes; validate the trial again with --force")
         weights = {name: tensor.numpy() for name, tensor in tensors.items()}
         about = Network(_kept(kept, "width", int, path), _kept(kept, "batch_norm", bool, path), "standard")
     network = cnn.build_network(subject.architecture, dataset.image_shape, dataset.num_classes, about)
@@ -254,16 +256,18 @@ def _recipe(subject: _Subject, path: Path, trained: bool) -> list[str]:
     by = {one.recipe: one for one in subject.validations if one.kind == "cnn"}
     one = by.get("standard")
     if not trained:
+        # What is recorded is not trained again by itself.
+        again = "" if one is None else " --only cnn --force"
         if one is not None and one.accuracy is None:
             why = "training by recipe standard diverged"
         elif one is not None:
-            why = f"those of recipe standard are no longer at {path}, validate with --force makes them again"
+            why = f"those of recipe standard ({path.name}) are no longer beside the database"
         elif "paper" in by:
             why = "recipe paper trains another parameterisation, which is not exported"
         else:
             why = "the trial is not validated yet"
         return [
-            f"The weights are random: {why}. `nas-cntk validate {subject.row.trial}` trains a network to export.",
+            f"The weights are random: {why}. `nas-cntk validate {subject.row.trial}{again}` trains a network to export.",
             f"Standard parameterisation, He initialisation, width {UNTRAINED_WIDTH}, a batch norm after every conv.",
         ]
     if one is None or one.accuracy is None or not _same_file(one, path):

@@ -556,6 +556,7 @@ void run_layer(const Program& program, const Instruction& op, const Axis& rows, 
         if (read) heads.template add<tangent>(n, 0, columns.n_relu, buffer, buffer + (columns.n_relu + 1) * lanes<R>);
     }
     if (read) heads.give(tangent, readouts);
+    if (columns.n == 0) return;
     for (n = 0; n < rows.n; ++n) {
         const int32_t length = rows.start[n + 1] - rows.start[n];
         const int32_t* list = rows.list + rows.start[n];
