@@ -351,8 +351,10 @@ def studies_rename(
 
     records = _existing(db)
     try:
-        studies.rename_study(records, name, to)
-        artifacts.move_study(db, name, to)
+        studies.find_study(records, name)
+        with artifacts.changing(db, name):
+            studies.rename_study(records, name, to)
+            artifacts.move_study(db, name, to)
     finally:
         records.close()
     console = _console()
@@ -379,8 +381,9 @@ def studies_delete(
                 raise UsageError(f"deleting {name!r} cannot be undone: add --yes")
             if not typer.confirm(f"Delete study {study.name} for good?"):
                 raise StudyError(f"study {name!r} was not deleted")
-        trials = studies.delete_study(records, name)
-        artifacts.delete_study(db, name)
+        with artifacts.changing(db, name):
+            trials = studies.delete_study(records, name)
+            artifacts.delete_study(db, name)
     finally:
         records.close()
     console = _console()
@@ -592,6 +595,7 @@ def _validated(console: Console, ended: ValidationEnded, db: str, as_json: bool)
     from nas_cntk.report import tables, text
     from nas_cntk.report.board import load_board
     from nas_cntk.report.trust import trust
+    from nas_cntk.validate.artifacts import study_folder, weights_path
 
     board = load_board(db, ended.study)
     keys = [candidate.key for candidate in ended.candidates]
@@ -612,12 +616,12 @@ def _validated(console: Console, ended: ValidationEnded, db: str, as_json: bool)
     console.print()
     _print_trust(console, board)
     best = max(rows, key=lambda row: (row.cnn_accuracy or 0.0, row.full_kernel_accuracy or 0.0))
-    trained = sorted({one.key for one in board.validated if one.key in keys and one.kind == "cnn"})
-    if trained:
-        from nas_cntk.validate.artifacts import study_folder
-
+    cnns = [one for one in board.validated if one.key in keys and one.kind == "cnn"]
+    if any(weights_path(db, ended.study, one.key, str(one.recipe)).exists() for one in cnns):
         console.print(f"weights in {study_folder(db, ended.study)}", markup=False, soft_wrap=True)
-    _next(console, text.command("export", str(best.trial), "--to", "model", db=db, study=ended.study))
+    has_weights = best.key is not None and weights_path(db, ended.study, best.key, "standard").exists()
+    model = () if has_weights else ("--kernel",)  # a network is exported with weights of the standard recipe
+    _next(console, text.command("export", str(best.trial), *model, "--to", "model", db=db, study=ended.study))
 
 
 def _end(console: Console, ended: Ended, db: str) -> None:

@@ -267,7 +267,8 @@ def _recipe(subject: _Subject, path: Path, trained: bool) -> list[str]:
         else:
             why = "the trial is not validated yet"
         return [
-            f"The weights are random: {why}. `nas-cntk validate {subject.row.trial}{again}` trains a network to export.",
+            f"The weights are random: {why}. `nas-cntk validate {subject.row.trial}{again}` trains a network to"
+            " export.",
             f"Standard parameterisation, He initialisation, width {UNTRAINED_WIDTH}, a batch norm after every conv.",
         ]
     if one is None or one.accuracy is None or not _same_file(one, path):

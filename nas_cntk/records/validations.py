@@ -36,6 +36,13 @@ class Validation:
     details: Mapping[str, object] = field(default_factory=dict)  # grid, chosen, best_on_test, epochs, residual, ...
     finished: str = ""  # set when it is recorded
 
+    def setting(self, name: str) -> object:
+        """Return what was asked of a training: epochs, width, flips or crops; None where it is not recorded."""
+        schedule = self.details.get("schedule")  # the epochs of the details themselves may have been fewer
+        if isinstance(schedule, Mapping) and name in schedule:
+            return schedule[name]
+        return self.details.get(name)
+
     def to_dict(self) -> dict[str, object]:
         """Return everything but the study, ready for JSON."""
         return {
@@ -74,11 +81,7 @@ def find_validation(records: Records, study_id: int, key: str, kind: str, recipe
 def record_validation(records: Records, found: Validation) -> None:
     """Write a validation, in the place of an earlier one; the points of its grid are in its details and go."""
     with records.transaction() as connection:
-        # A study deleted in the meantime must not come back in parts.
-        if (
-            connection.execute(sa.select(STUDIES.c.study_id).where(STUDIES.c.study_id == found.study_id)).first()
-            is None
-        ):
+        if not _exists(connection, found.study_id):
             return
         connection.execute(VALIDATIONS.delete().where(_same(found.study_id, found.key, found.kind, found.recipe)))
         connection.execute(
@@ -114,6 +117,8 @@ def record_point(
 ) -> None:
     """Write the result of a point of a grid."""
     with records.transaction() as connection:
+        if not _exists(connection, study_id):
+            return
         connection.execute(POINTS.delete().where(_of(study_id, key, recipe), POINTS.c.settings == settings))
         connection.execute(
             POINTS.insert().values(
@@ -130,6 +135,11 @@ def forget_points(records: Records, study_id: int, key: str, recipe: str) -> Non
     """Drop the points of a grid that was not finished, so that all are trained again."""
     with records.transaction() as connection:
         connection.execute(POINTS.delete().where(_of(study_id, key, recipe)))
+
+
+def _exists(connection: sa.Connection, study_id: int) -> bool:
+    # A study deleted in the meantime must not come back in parts.
+    return connection.execute(sa.select(STUDIES.c.study_id).where(STUDIES.c.study_id == study_id)).first() is not None
 
 
 def _same(study_id: int, key: str, kind: str, recipe: str | None) -> sa.ColumnElement[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -27,16 +28,29 @@ def trust(rows: Sequence[Row], directions: Directions, validated: Sequence[Valid
     scored = {row.key: row for row in reversed(rows) if row.key is not None and name in row.scores}
     found = []
     for kind, recipe in _TARGETS:
-        points = []
+        points, taken = [], []
         for one in validated:
             row = scored.get(one.key)
             if (one.kind, one.recipe) != (kind, recipe) or one.accuracy is None or row is None:
                 continue
             proxy, flops, params = sign * row.scores[name], float(row.flops or 0), float(row.params or 0)
+            taken.append(one)
             points.append(Validated(one.key, proxy, flops, params, one.accuracy, one.stderr or 0.0))
         if points:
-            found.append(health(target_name(kind, recipe), sorted(points, key=lambda point: point.key)))
+            one_target = health(target_name(kind, recipe), sorted(points, key=lambda point: point.key))
+            found.append(replace(one_target, notes=(*one_target.notes, *_unlike(taken))))
     return found
+
+
+def _unlike(validated: Sequence[Validation]) -> list[str]:
+    """Return a note if validations of one target were made with different settings."""
+    values = {"training images": {one.train_images for one in validated}}
+    for name in ("epochs", "width", "flips", "crops"):
+        values[name] = {found for one in validated if isinstance(found := one.setting(name), int)}
+    unlike = [name for name, different in values.items() if len(different) > 1]
+    if not unlike:
+        return []
+    return [f"they differ in {', '.join(unlike)}, which the ranks do not know; validate --force makes them equal"]
 
 
 def trust_panel(found: Sequence[Health], directions: Directions, width: int) -> RenderableType:

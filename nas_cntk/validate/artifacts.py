@@ -1,8 +1,8 @@
 """What validation keeps beside the database: trained weights, and the checkpoints and tiles of unfinished work.
 
-    <folder of the database>/artifacts/<study>/<key>-<recipe>.safetensors   trained weights
-    <folder of the database>/artifacts/<study>/<key>-<recipe>.checkpoint    a training under way
-    <folder of the database>/artifacts/<study>/<key>-kernel                 tiles of a Gram matrix under way
+    <database without its suffix>-artifacts/<study>/<key>-<recipe>.safetensors   trained weights
+    <database without its suffix>-artifacts/<study>/<key>-<recipe>.checkpoint    a training under way
+    <database without its suffix>-artifacts/<study>/<key>-kernel                 tiles of a Gram matrix under way
 
 Files are written to a temporary name, synchronised and renamed: they are whole or not there.
 """
@@ -60,7 +60,8 @@ def study_folder(db: str, study: str) -> Path:
         import hashlib
 
         name = f"{name[: _LONGEST - 17].strip('.')}-{hashlib.sha256(study.encode()).hexdigest()[:16]}"
-    return locate(db).path.parent / "artifacts" / name
+    path = locate(db).path
+    return path.parent / f"{path.stem}-artifacts" / name  # two databases of one folder may have studies of one name
 
 
 def weights_path(db: str, study: str, key: str, recipe: str) -> Path:
@@ -165,6 +166,24 @@ def working_on(db: str, study: str) -> Iterator[Path]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def changing(db: str, study: str) -> Iterator[None]:
+    """Hold a study that is renamed or deleted, and leave no folder where there was none.
+
+    Raises:
+        RecordsError: if another process validates it.
+    """
+    there = study_folder(db, study).is_dir()
+    with working_on(db, study) as folder:
+        try:
+            yield
+        finally:
+            if not there:
+                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):  # it holds other studies
+                    folder.parent.rmdir()
+
+
 def move_study(db: str, study: str, to: str) -> None:
     """Let the artifacts of a renamed study follow it.
 
@@ -172,10 +191,11 @@ def move_study(db: str, study: str, to: str) -> None:
         RecordsError: if they cannot be moved.
     """
     old, new = study_folder(db, study), study_folder(db, to)
-    if not old.is_dir() or old == new:
+    if not old.is_dir() or old == new or {entry.name for entry in old.iterdir()} <= {_LOCK}:
         return
     try:
-        if new.exists():  # left by a study deleted long ago
+        # Left by a study deleted long ago; or, where case makes no difference to the disk, the study's own.
+        if new.exists() and not new.samefile(old):
             shutil.rmtree(new)
         os.replace(old, new)
     except OSError as error:

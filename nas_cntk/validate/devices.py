@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """Torch's device for trainings, and the GPUs that a kernel backend may use."""
+    """Torch's device for trainings, None where nothing is trained, and the GPUs that a kernel backend may use."""
 
-    train: torch.device
-    gpus: tuple[int, ...]
+    trainer: torch.device | None = None
+    gpus: tuple[int, ...] = ()
+
+    @property
+    def train(self) -> torch.device:
+        """The device of trainings, where there are any."""
+        assert self.trainer is not None
+        return self.trainer
 
 
 def resolve_devices(text: str) -> Devices:

@@ -124,7 +124,7 @@ def _gram(job: Job, x: Images, kind: Single, share: float) -> tuple[Gram, float]
             kind=kind,
             backend=bench.backend,
             dtype=bench.dtype,
-            devices=bench.devices.gpus if bench.backend == "cuda" else None,
+            devices=bench.kernel_gpus,
             progress=show,
             cancelled=job.cancelled,
         )

@@ -46,6 +46,11 @@ class Bench:
         return seed
 
     @property
+    def kernel_gpus(self) -> tuple[int, ...] | None:
+        """The GPUs of kernels; None for the backend's own choice, or one that uses none."""
+        return self.devices.gpus or None if self.backend == "cuda" else None
+
+    @property
     def dtype(self) -> str:
         """The arithmetic of the study's kernels."""
         return str(self.study.identity.get("dtype", "float32"))

@@ -11,7 +11,7 @@ Source: section 6, the setup; section 3.4 for kappa.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nas_cntk import regression
 from nas_cntk.architecture import Architecture
+from nas_cntk.errors import StudyError
 from nas_cntk.kernels.exact import kernel
 from nas_cntk.records import validations
 from nas_cntk.records.validations import Validation
@@ -55,7 +56,15 @@ def grid(width: int, eigenvalue: float) -> list[Point]:
 
     Args:
         eigenvalue: the greatest of the training kernel over the number of images.
+
+    Raises:
+        StudyError: if it is zero, so that no step follows from it.
     """
+    if not eigenvalue > 0:
+        raise StudyError(
+            f"the paper's recipe takes its learning rates from the kernel, whose greatest eigenvalue is {eigenvalue:g};"
+            " use --recipe standard"
+        )
     return [
         Point(step, w, kappa, step * 2 / (kappa**2 * eigenvalue))
         for w, kappa, step in itertools.product(widths(width), KAPPAS, STEPS)
@@ -76,14 +85,16 @@ def largest_eigenvalue(matrix: NDArray[np.floating]) -> float:
     return value
 
 
-def relative_eigenvalue(architecture: Architecture, images: NDArray[np.floating], backend: str) -> float:
+def relative_eigenvalue(
+    architecture: Architecture, images: NDArray[np.floating], backend: str, gpus: Sequence[int] | None = None
+) -> float:
     """Return the greatest eigenvalue of the ntk of some training images over their number.
 
     It hardly depends on how many there are: the leading eigenvector is close to a constant, and its eigenvalue grows
     like n. Six digits of it: the last ones depend on how a matrix product is divided, and a training that is resumed
     must find the learning rate that it had.
     """
-    value = largest_eigenvalue(kernel(architecture, images, backend=backend)) / len(images)
+    value = largest_eigenvalue(kernel(architecture, images, backend=backend, devices=gpus)) / len(images)
     return float(f"{value:.6g}")
 
 
@@ -117,7 +128,8 @@ def run(job: Job) -> Validation:
     data, split = training_sets(bench, n, device)
     test = test_set(bench, device)
     chosen_by = min(EIGENVALUE_IMAGES, n)
-    eigenvalue = relative_eigenvalue(candidate.architecture, bench.images.train(n)[0][:chosen_by], bench.backend)
+    leading = bench.images.train(n)[0][:chosen_by]
+    eigenvalue = relative_eigenvalue(candidate.architecture, leading, bench.backend, bench.kernel_gpus)
     results: list[dict[str, object]] = []
     best: tuple[float, float] | None = None
     points = grid(bench.wishes.width_of_recipe, eigenvalue)

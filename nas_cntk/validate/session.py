@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Protocol
 
 from nas_cntk import data
-from nas_cntk.errors import DataError
+from nas_cntk.errors import DataError, UsageError
 from nas_cntk.kernels.exact import resolve_backend
 from nas_cntk.records import studies, trials, validations
 from nas_cntk.records.migrations import open_records
 from nas_cntk.records.validations import Validation
 from nas_cntk.search.interrupt import Interrupt
-from nas_cntk.validate import artifacts, full_kernel, paper_recipe, standard_recipe
-from nas_cntk.validate.devices import resolve_devices
+from nas_cntk.validate import artifacts, full_kernel
+from nas_cntk.validate.devices import Devices, resolve_devices
 from nas_cntk.validate.forecast import Sizes, Unit, fit, unit
 from nas_cntk.validate.images import study_dataset, validation_images
 from nas_cntk.validate.job import Bench, Job, Progress, settings_hash
@@ -84,7 +84,9 @@ def validate(db: str, name: str | None, wishes: Wishes, screen: Screen, *, moved
         NasCntkError: whatever is wrong, in one line; what is recorded stays.
     """
     open_records(db, write=False).close()  # a missing database is an error here, and not made
-    devices = resolve_devices(wishes.devices)
+    # Kernels alone need no torch, which is what looks for devices.
+    trains = "cnn" in wishes.kinds
+    devices = resolve_devices(wishes.devices) if trains or wishes.devices != "auto" else Devices()
     records = open_records(db, write=True)
     try:
         study = studies.find_study(records, name)
@@ -96,7 +98,7 @@ def validate(db: str, name: str | None, wishes: Wishes, screen: Screen, *, moved
         seed = study.identity.get("seed", 0)
         assert isinstance(seed, int)
         images = validation_images(data.standardise(dataset), prepared, seed)
-        backend = resolve_backend(wishes.backend or str(study.config.get("backend", "auto")))
+        backend = _backend(wishes, wishes.backend or str(study.config.get("backend", "auto")))
         bench = Bench(records, study, db, images, devices, backend, wishes)
         with artifacts.working_on(db, study.name) as folder, Interrupt() as interrupt:
             try:
@@ -106,6 +108,14 @@ def validate(db: str, name: str | None, wishes: Wishes, screen: Screen, *, moved
         return Ended(study.name, tuple(candidates), False)
     finally:
         records.close()
+
+
+def _backend(wishes: Wishes, name: str) -> str:
+    if wishes.devices.strip() == "cpu":
+        if name == "cuda":
+            raise UsageError("--devices cpu contradicts the kernel backend cuda; add --backend cpu, or leave it out")
+        name = "cpu" if name == "auto" else name
+    return resolve_backend(name)
 
 
 def _run(
@@ -151,6 +161,8 @@ def _computed(
     job = Job(bench, one.candidate, n, notes, progress, lambda: interrupt.requested)
     if one.kind == "kernel":
         return full_kernel.run(job, tests)
+    from nas_cntk.validate import paper_recipe, standard_recipe
+
     return standard_recipe.run(job) if bench.wishes.recipe == "standard" else paper_recipe.run(job)
 
 
@@ -168,11 +180,18 @@ def _sorted_out(bench: Bench, candidates: Sequence[Candidate]) -> tuple[list[Val
             found = validations.find_validation(
                 bench.records, bench.study.study_id, candidate.key, kind, _recipe(bench, kind)
             )
-            if found is None or bench.wishes.force:
+            if found is None or bench.wishes.force or _weights_are_gone(bench, found):
                 missing.append((candidate, kind))
             else:
                 known.append(found)
     return known, missing
+
+
+def _weights_are_gone(bench: Bench, found: Validation) -> bool:
+    # Only of the standard recipe: that is what people export, and the paper's grid is twelve trainings.
+    if found.recipe != "standard" or found.accuracy is None:
+        return False
+    return not artifacts.weights_path(bench.db, bench.study.name, found.key, found.recipe).exists()
 
 
 def _recipe(bench: Bench, kind: str) -> str | None:
@@ -196,10 +215,13 @@ def _differences(bench: Bench, known: Sequence[Validation]) -> list[str]:
         other = []
         asked = (("--epochs", wishes.epochs, "epochs"), ("--width", wishes.width, "width"))
         for option, value, field in asked if one.kind == "cnn" else ():
-            schedule = one.details.get("schedule")
-            stored = schedule.get(field) if field == "epochs" and isinstance(schedule, dict) else one.details.get(field)
+            stored = one.setting(field)
             if value is not None and value != stored:
                 other.append(f"{option} {stored}")
+        for option, given, field in (("--flips", wishes.flips, "flips"), ("--crops", wishes.crops, "crops")):
+            stored = one.setting(field)
+            if stored is not None and given != stored:
+                other.append(option if stored else f"no {option}")
         if wishes.train_images is not None and one.train_images != min(
             wishes.train_images, len(bench.images.dataset.y_train)
         ):

@@ -250,18 +250,22 @@ class _State:
         # A checkpoint that is damaged, or of other settings, costs its epochs and nothing else.
         if not path.exists():
             return
+        before = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
         try:
             found = torch.load(path, map_location="cpu", weights_only=True)
             if found["settings"] != settings:
                 return
+            best = {name: tensor.to(_device(self.net)) for name, tensor in found["best"].items()}
+            epoch, best_epoch, seconds = found["numbers"]
+            history = [(a, b, c) for a, b, c in found["history"]]
             self.net.load_state_dict(found["net"])
             self.optimiser.load_state_dict(found["optimiser"])
-            self.best = {name: tensor.to(_device(self.net)) for name, tensor in found["best"].items()}
-            self.epoch, self.best_epoch, self.seconds = found["numbers"]
-            self.history = [(a, b, c) for a, b, c in found["history"]]
+            self.best, self.history = best, history
+            self.epoch, self.best_epoch, self.seconds = epoch, best_epoch, seconds
         except Exception as error:  # torch raises what its readers raise: a dozen kinds
             if isinstance(error, MemoryError):
                 raise
+            self.net.load_state_dict(before)
             path.unlink(missing_ok=True)
 
 

@@ -47,6 +47,19 @@ class Wishes:
         if self.recipe == "paper" and (self.flips or self.crops):
             raise UsageError("the paper's recipe has no augmentation; leave --flips and --crops out")
 
+        of_training = (
+            ("--recipe", self.recipe != "standard"),
+            ("--epochs", self.epochs is not None),
+            ("--width", self.width is not None),
+            ("--flips", self.flips),
+            ("--crops", self.crops),
+        )
+        idle = [name for name, given in of_training if given]
+        if self.only == "kernel" and idle:
+            raise UsageError(f"--only kernel trains nothing; leave {' and '.join(idle)} out")
+        if self.only == "cnn" and self.keep:
+            raise UsageError("--only cnn computes no kernel whose tiles could be kept; leave --keep out")
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of validation that are wanted."""

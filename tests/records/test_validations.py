@@ -59,5 +59,6 @@ def test_a_deleted_study_leaves_none_and_takes_none(records: Records, make_study
     validations.record_point(records, study.study_id, "k", "paper", "a", {})
     studies.delete_study(records, study.name)
     validations.record_validation(records, made(study, 0.5))
+    validations.record_point(records, study.study_id, "k", "paper", "a", {})
     assert validations.validations(records, study.study_id) == []
     assert validations.find_point(records, study.study_id, "k", "paper", "a") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,6 +104,16 @@ def test_trust_is_shown_for_every_kind() -> None:
     assert trust(rows(10, known), {"holdout_accuracy": "minimize"}, known)[0].lines[0].spearman.value == pytest.approx(
         -1
     )
+
+
+def test_trust_notes_validations_that_were_made_otherwise() -> None:
+    known = [validation(f"k{n}", 0.99 - n / 50) for n in range(3)]
+    assert not any("differ in" in note for note in trust(rows(3, known), DIRECTIONS, known)[0].notes)
+    schedules = [{"schedule": {"epochs": 15, "flips": n == 1}, "epochs": n, "width": 64} for n in range(3)]
+    known = [replace(one, details=details) for one, details in zip(known, schedules, strict=True)]
+    known[2] = replace(known[2], train_images=700)
+    notes = trust(rows(3, known), DIRECTIONS, known)[0].notes
+    assert any(note.startswith("they differ in training images, flips, which") for note in notes)
 
 
 def plan(recipe: str = "standard") -> Plan:

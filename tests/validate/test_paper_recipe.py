@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nas_cntk import Architecture, Builder, finite_network, kernel
+from nas_cntk.errors import StudyError
 from nas_cntk.regression import targets
 from nas_cntk.validate.paper_recipe import grid, largest_eigenvalue, relative_eigenvalue, widths
 from nas_cntk.validate.training import Schedule, tensors, train
@@ -33,6 +34,8 @@ def test_the_grid() -> None:
     for point in points:
         assert point.learning_rate == pytest.approx(point.step * 2 / (point.kappa**2 * 0.5))
     assert widths(1) == (1,) and len(grid(1, 0.5)) == 6
+    with pytest.raises(StudyError, match="greatest eigenvalue is 0; use --recipe standard"):
+        grid(8, 0.0)
 
 
 @pytest.mark.parametrize("kappa", [1.0, 0.3])

@@ -23,6 +23,7 @@ from nas_cntk.validate.standard import standard_network
 
 Run = Callable[..., Any]
 FEW = ("--epochs", "2", "--width", "4", "--db", "nas.db")
+KERNEL = ("--only", "kernel", "--db", "nas.db")
 
 
 def validated(db: Path) -> list[dict[str, Any]]:
@@ -83,7 +84,7 @@ def test_the_recorded_cnn_is_the_saved_one_on_the_test_set(run: Run, db: Path, s
 
 
 def test_the_recorded_kernel_is_the_regression_on_the_full_training_set(run: Run, db: Path, searched: Path) -> None:
-    assert run("validate", "--top", "1", "--only", "kernel", *FEW).code == 0
+    assert run("validate", "--top", "1", *KERNEL).code == 0
     row = validated(db)[0]
     digits = data.standardise(data.load(f"npz:{searched}/images.npz"))
     arch = architecture(db, row["key"])
@@ -189,7 +190,7 @@ def test_an_interrupted_plan_goes_on_with_the_images_it_had(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(full_kernel, "run", interrupted)
-    arguments = ("validate", "--top", "1", "--only", "kernel", "--max-seconds", "50", *FEW)
+    arguments = ("validate", "--top", "1", *KERNEL, "--max-seconds", "50")
     stopped = run(*arguments)
     assert stopped.code == 130 and "the same command goes on" in stopped.out
     monkeypatch.setattr(full_kernel, "run", whole)
@@ -200,11 +201,11 @@ def test_an_interrupted_plan_goes_on_with_the_images_it_had(
 
 
 def test_keep_leaves_the_tiles(run: Run, db: Path) -> None:
-    assert run("validate", "--top", "1", "--only", "kernel", "--keep", *FEW).code == 0
+    assert run("validate", "--top", "1", *KERNEL, "--keep").code == 0
     first = validated(db)[0]
     assert len(list(study_folder(str(db), "small").glob("*-kernel/zarr.json"))) == 1
     (study_folder(str(db), "small") / f"{first['key']}-kernel" / "zarr.json").write_text("{")
-    assert run("validate", "--top", "1", "--only", "kernel", "--force", *FEW).code == 0
+    assert run("validate", "--top", "1", *KERNEL, "--force").code == 0
     assert validated(db)[0]["accuracy"] == first["accuracy"]
 
 
@@ -228,6 +229,10 @@ def test_trials_by_number_and_rename_and_delete(run: Run, db: Path) -> None:
         (("--recipe", "best"), 2, "--recipe must be standard or paper, got 'best'"),
         (("--recipe", "paper", "--flips"), 2, "no augmentation"),
         (("--only", "both"), 2, "--only must be cnn or kernel, got 'both'"),
+        (("--only", "kernel", "--epochs", "3", "--flips"), 2, "trains nothing; leave --epochs and --flips out"),
+        (("--only", "kernel", "--recipe", "paper", "--width", "3"), 2, "leave --recipe and --width out"),
+        (("--only", "cnn", "--keep"), 2, "leave --keep out"),
+        (("--devices", "cpu", "--backend", "cuda"), 2, "--devices cpu contradicts the kernel backend cuda"),
         (("--devices", "gpu"), 2, "is no device"),
         (("--devices", "cuda:77"), 1, "device cuda:77 is not there"),
         (("--backend", "fast"), 2, "backend must be one of"),
@@ -252,6 +257,74 @@ def test_two_processes_do_not_train_the_same(run: Run, db: Path) -> None:
     with working_on(str(db), "small"):
         done = run("validate", "--top", "1", *FEW)
     assert done.code == 1 and "another process validates study 'small'" in done.err
+
+
+def test_a_study_being_validated_is_neither_renamed_nor_deleted(run: Run, db: Path) -> None:
+    from nas_cntk.validate.artifacts import working_on
+
+    with working_on(str(db), "small"):
+        for verb in (("rename", "small", "other"), ("delete", "small", "--yes")):
+            done = run("studies", *verb, "--db", "nas.db")
+            assert done.code == 1 and done.err.count("\n") == 1
+            assert "another process validates study 'small'" in done.err
+    assert [one["name"] for one in run("studies", "list", "--json", "--db", "nas.db").json()] == ["small"]
+
+
+def test_renaming_and_deleting_leave_no_folder_where_nothing_was_validated(run: Run, db: Path) -> None:
+    assert run("studies", "rename", "nothing", "other", "--db", "nas.db").code == 1
+    assert run("studies", "rename", "small", "small", "--db", "nas.db").code == 1
+    assert run("studies", "rename", "small", "other", "--db", "nas.db").code == 0
+    assert run("studies", "delete", "other", "--yes", "--db", "nas.db").code == 0
+    assert [path.name for path in db.parent.iterdir()] == ["nas.db"]
+
+
+def test_weights_that_are_gone_are_trained_again(run: Run, db: Path) -> None:
+    assert run("validate", "--top", "1", "--only", "cnn", *FEW).code == 0
+    before = validated(db)[0]
+    path = weights_path(str(db), "small", before["key"], "standard")
+    content = path.read_bytes()
+    path.unlink()
+    assert run("validate", "--top", "1", "--only", "cnn", *FEW).code == 0
+    after = validated(db)
+    assert path.read_bytes() == content and len(after) == 1
+    assert after[0]["accuracy"] == before["accuracy"] and after[0]["finished"] > before["finished"]
+
+
+def test_what_to_do_next_is_what_can_be_done(run: Run, db: Path) -> None:
+    full = run("validate", "--top", "1", *KERNEL)
+    assert "--kernel --to model" in " ".join(full.out.split()) and "weights in" not in full.out
+    cnn = run("validate", "--top", "1", "--only", "cnn", *FEW)
+    assert "--kernel" not in cnn.out and "weights in" in cnn.out and "nas-artifacts" in cnn.out
+
+
+def test_recorded_augmentation_is_compared(run: Run, db: Path) -> None:
+    arguments = ("validate", "--top", "1", "--only", "cnn", *FEW)
+    assert run(*arguments, "--crops").code == 0
+    assert "recorded results stay" not in run(*arguments, "--crops").out
+    words = " ".join(run(*arguments, "--flips").out.split())
+    assert "for example with no --flips, --crops; --force renews" in words
+
+
+def test_devices_cpu_is_for_kernels_too(run: Run, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def resolved(name: str) -> str:
+        asked.append(name)
+        return "cpu"
+
+    monkeypatch.setattr(session, "resolve_backend", resolved)
+    assert run("validate", "--top", "1", "--devices", "cpu", *KERNEL).code == 0
+    assert run("validate", "--top", "1", "--devices", "cpu", "--backend", "reference", *KERNEL).code == 0
+    assert run("validate", "--top", "1", *KERNEL).code == 0
+    assert asked == ["cpu", "reference", "auto"]
+
+
+def test_kernels_alone_need_no_torch(db: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from nas_cntk.cli import main; main()"
+    command = [sys.executable, "-c", code, "validate", "--top", "1", "--only", "kernel", "--db", str(db)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [row["kind"] for row in validated(db)] == ["kernel"]
 
 
 def test_without_torch_one_line_says_what_to_install(db: Path) -> None:

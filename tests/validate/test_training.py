@@ -89,6 +89,19 @@ def test_a_checkpoint_of_other_settings_or_a_torn_one_costs_nothing_but_time(
     assert quiet.epochs == 6
 
 
+def test_a_checkpoint_whose_optimiser_is_refused_leaves_the_first_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, weights = run(COSINE)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    path = tmp_path / "a.checkpoint"
+    run(replace(COSINE, epochs=3), checkpoint=path, settings="s")
+    document = torch.load(path, weights_only=True)
+    document["optimiser"]["param_groups"] = []
+    torch.save(document, path)
+    assert run(COSINE, checkpoint=path, settings="s")[1] == weights
+
+
 def test_a_divergence_is_an_outcome() -> None:
     found, _ = run(Schedule("cross_entropy", 5, 16, 1e30))
     assert found.diverged and found.split_accuracy is None and found.epochs < 5

@@ -6,12 +6,14 @@ devices, memory, and the order of tiles.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import queue
+import textwrap
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -30,6 +32,7 @@ TILE_ENTRIES = 5e10  # relu entries of a tile: a fifth of a second or so, so tha
 MOST_SIDE = 2048  # images on a side of a tile
 MEMORY_SHARE = 0.8  # of the free memory of a GPU, for all that is under way
 UNDER_WAY = 2  # tiles at a time on one GPU: one is computed while the other is copied
+MOST_OF_A_MESSAGE = 300  # characters: a compiler's log can be long
 NATIVE = Path(__file__).resolve().parent.parent / "native"
 INSTALL = "pip install 'nas-cntk[cuda12]' or 'nas-cntk[cuda13]', after the CUDA version that nvidia-smi shows"
 
@@ -117,6 +120,7 @@ def kernels(
     Raises:
         BackendUnavailable: if CuPy, a driver or one of these GPUs is missing.
         UnsupportedByBackend: if not even one pair of images fits in the memory of a GPU.
+        KernelError: if a GPU, its driver or the compiler fails.
     """
     from nas_cntk.kernels.backends.cpu import degenerate
 
@@ -167,30 +171,42 @@ def _cupy() -> Any:
     return cupy
 
 
+@contextlib.contextmanager
+def _one_line(number: int) -> Iterator[None]:
+    # Errors of the runtime, the driver and NVRTC, and of a library that CuPy cannot load, are RuntimeErrors; those of
+    # its cache on disk are OSErrors. Out of memory is a MemoryError and passes: whoever asked can ask for less.
+    try:
+        yield
+    except (RuntimeError, OSError, _cupy().cuda.compiler.CompileException) as error:
+        text = textwrap.shorten(str(error), MOST_OF_A_MESSAGE, placeholder=" ...") or type(error).__name__
+        raise KernelError(f"GPU {number} failed ({text}); try backend cpu") from None
+
+
 class CupyDevice:
-    """One stream of one GPU, as `cuda_run.Device` has it."""
+    """One stream of one GPU, as `cuda_run.Device` has it; whatever fails but for memory is a KernelError."""
 
     def __init__(self, number: int) -> None:
         cupy = _cupy()
         self.cupy, self.number = cupy, number
-        self.device = cupy.cuda.Device(number)
-        attributes = self.device.attributes
+        with _one_line(number):
+            self.device = cupy.cuda.Device(number)
+            attributes = self.device.attributes
+            with self.device:
+                self.stream = cupy.cuda.Stream(non_blocking=True)
         self.limits = Limits(
             int(attributes["MaxSharedMemoryPerBlockOptin"]), int(attributes["MaxSharedMemoryPerMultiprocessor"])
         )
-        with self.device:
-            self.stream = cupy.cuda.Stream(non_blocking=True)
         self._pinned: list[Any] = []  # sources of copies that may still be under way
 
     def free_bytes(self) -> int:
         """Return what this GPU could still give, with what CuPy keeps for reuse."""
-        with self.device:
+        with _one_line(self.number), self.device:
             free, _ = self.cupy.cuda.runtime.memGetInfo()
             return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
 
     def release(self) -> None:
         """Give back what CuPy keeps for reuse."""
-        with self.device:
+        with _one_line(self.number), self.device:
             self.stream.synchronize()
             self._pinned.clear()
             self.cupy.get_default_memory_pool().free_all_blocks()
@@ -199,36 +215,36 @@ class CupyDevice:
         pinned = self._new_pinned(array.shape, array.dtype)
         pinned[...] = array
         self._pinned.append(pinned)
-        with self.device, self.stream:
+        with _one_line(self.number), self.device, self.stream:
             there = self.cupy.empty(array.shape, array.dtype)
             there.set(pinned, stream=self.stream)
         return there
 
     def zeros(self, size: int, dtype: DTypeLike) -> Any:
-        with self.device, self.stream:
+        with _one_line(self.number), self.device, self.stream:
             return self.cupy.zeros(size, dtype)
 
     def empty(self, size: int, dtype: DTypeLike) -> Any:
-        with self.device, self.stream:
+        with _one_line(self.number), self.device, self.stream:
             return self.cupy.empty(size, dtype)
 
     def get(self, array: Any) -> NDArray[Any]:
         pinned = self._new_pinned(array.shape, array.dtype)
-        with self.device, self.stream:
+        with _one_line(self.number), self.device, self.stream:
             array.get(stream=self.stream, out=pinned, blocking=False)
             self.stream.synchronize()
         self._pinned.clear()
         return pinned
 
     def launch(self, build: Build, kernel: str, grid: int, threads: int, shared: int, arguments: Sequence[Any]) -> None:
-        with self.device, self.stream:
+        with _one_line(self.number), self.device, self.stream:
             function = _function(build, kernel, self.number, shared)
             function((grid,), (threads,), tuple(arguments), shared_mem=shared)
 
     def _new_pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         wanted = np.dtype(dtype)
         size = math.prod(shape)
-        with self.device:
+        with _one_line(self.number), self.device:
             memory = self.cupy.cuda.alloc_pinned_memory(max(1, size * wanted.itemsize))
         return np.frombuffer(memory, wanted, size).reshape(shape)
 
@@ -265,14 +281,20 @@ def _plan(
 class _Tile:
     rows: tuple[int, int]
     columns: tuple[int, int]
+    diagonal: bool = False  # some images with themselves: what is below their diagonal is copied, not counted
 
     @property
     def pairs(self) -> int:
-        return (self.rows[1] - self.rows[0]) * (self.columns[1] - self.columns[0])
+        height, width = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+        return height * (height + 1) // 2 if self.diagonal else height * width
 
-    def halves(self) -> tuple[_Tile, _Tile]:
-        """Two tiles; a square on the diagonal is cut in rows, and its parts are no longer on it."""
+    def parts(self) -> tuple[_Tile, ...]:
+        """Two halves; of a square on the diagonal, two squares on it and what is beside the first."""
         (top, bottom), (left, right) = self.rows, self.columns
+        if self.diagonal:
+            middle = (top + bottom) // 2
+            first, second = (top, middle), (middle, bottom)
+            return _Tile(first, first, True), _Tile(first, second), _Tile(second, second, True)
         if bottom - top >= right - left:
             middle = (top + bottom) // 2
             return _Tile((top, middle), self.columns), _Tile((middle, bottom), self.columns)
@@ -312,7 +334,8 @@ class _Work:
         total = 0
         for top in range(0, n1, side):
             for left in range(top if self.x2 is None else 0, n2, side):
-                tile = _Tile((top, min(top + side, n1)), (left, min(left + side, n2)))
+                rows, columns = (top, min(top + side, n1)), (left, min(left + side, n2))
+                tile = _Tile(rows, columns, self.x2 is None and top == left)
                 self.tiles.put(tile)
                 total += tile.pairs
         threads = [
@@ -349,7 +372,12 @@ class _Worker:
         self.of, self.number = work, number
         self.devices = [CupyDevice(number) for _ in range(UNDER_WAY)]
         self.plan = work.plan(self.devices[0].limits)
-        self.engines = [Engine(device, self.plan) for device in self.devices]
+        try:
+            self.engines = [Engine(device, self.plan) for device in self.devices]
+        except _cupy().cuda.memory.OutOfMemoryError:
+            raise UnsupportedByBackend(
+                f"the plan of the kernels does not fit in the memory of GPU {number}; use backend cpu"
+            ) from None
         self.free = MEMORY_SHARE * self.devices[0].free_bytes() / UNDER_WAY  # of one tile
         self.under_way: deque[tuple[_Tile, Engine, Started]] = deque()
 
@@ -376,7 +404,7 @@ class _Worker:
                     tile = self.of.tiles.get_nowait()
                 except queue.Empty:
                     if not self.under_way:
-                        # Another GPU may still give back halves of a tile that did not fit.
+                        # Another GPU may still give back parts of a tile that did not fit.
                         self.of.stop.wait(0.05)
                     else:
                         self._finish()
@@ -392,18 +420,17 @@ class _Worker:
 
     def _start(self, tile: _Tile, engine: Engine) -> None:
         memory = _cupy().cuda.memory.OutOfMemoryError
-        symmetric = self.of.x2 is None and tile.rows == tile.columns
         right = self.of.x1 if self.of.x2 is None else self.of.x2
-        x1, x2 = self.of.x1[slice(*tile.rows)], None if symmetric else right[slice(*tile.columns)]
+        x1, x2 = self.of.x1[slice(*tile.rows)], None if tile.diagonal else right[slice(*tile.columns)]
         while True:
             try:
-                started = engine.start(x1, x2, self.capacity(), 0 if symmetric else NO_DIAGONAL)
+                started = engine.start(x1, x2, self.capacity(), 0 if tile.diagonal else NO_DIAGONAL)
             except memory:
                 pass
             else:
                 self.under_way.append((tile, engine, started))
                 return
-            # First without the other tile; then with half of the memory; then half of the tile.
+            # First without the other tile; then with half of the memory; then parts of the tile.
             others = bool(self.under_way)
             while self.under_way:
                 self._finish()
@@ -419,8 +446,8 @@ class _Worker:
                 self.free /= 2
                 log.warning("GPU %d is out of memory: going on with half as much at a time", self.number)
             if not self._fits(tile):
-                for half in tile.halves():
-                    self.of.tiles.put(half)
+                for part in tile.parts():
+                    self.of.tiles.put(part)
                 return
 
     def _fits(self, tile: _Tile) -> bool:
@@ -428,8 +455,5 @@ class _Worker:
 
     def _finish(self) -> None:
         tile, engine, started = self.under_way.popleft()
-        try:
-            self.of.sums[:, :, slice(*tile.rows), slice(*tile.columns)] = engine.finish(started)
-        except _cupy().cuda.runtime.CUDARuntimeError as error:
-            raise KernelError(f"GPU {self.number} failed ({' '.join(str(error).split())}); try backend cpu") from None
+        self.of.sums[:, :, slice(*tile.rows), slice(*tile.columns)] = engine.finish(started)
         self.of.done.put(tile.pairs)

@@ -23,6 +23,14 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
+class CUDADriverError(RuntimeError):
+    pass
+
+
+class CompileException(Exception):
+    pass
+
+
 class OutOfMemoryError(MemoryError):
     pass
 
@@ -35,10 +43,11 @@ class FakeCupy(types.ModuleType):
         most_bytes: of one allocation; a larger one is out of memory.
         launches: (GPU, kernel) in the order in which they were launched.
         refused: allocations that were out of memory.
+        failures: what is raised by "stream", "empty", "pinned", "compile" or "launch".
     """
 
     __version__ = "fake"
-    CUDARuntimeError = CUDARuntimeError
+    CUDARuntimeError, CUDADriverError, CompileException = CUDARuntimeError, CUDADriverError, CompileException
 
     def __init__(self) -> None:
         super().__init__("cupy")
@@ -46,6 +55,7 @@ class FakeCupy(types.ModuleType):
         self.launches: list[tuple[int, str]] = []
         self.refused = 0
         self.broken: Exception | None = None
+        self.failures: dict[str, Exception] = {}
         self.here = threading.local()
         runtime = types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
@@ -59,8 +69,9 @@ class FakeCupy(types.ModuleType):
             runtime=runtime,
             memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             Device=lambda number: _Device(self, number),
-            Stream=lambda non_blocking: _Stream(),
-            alloc_pinned_memory=bytearray,
+            compiler=types.SimpleNamespace(CompileException=CompileException),
+            Stream=lambda non_blocking: self._stream(),
+            alloc_pinned_memory=self._pinned,
         )
         self.pool = types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
 
@@ -69,10 +80,24 @@ class FakeCupy(types.ModuleType):
             raise self.broken
         return self.gpus
 
+    def fail(self, what: str) -> None:
+        """Raise what is to be raised there, if anything."""
+        if what in self.failures:
+            raise self.failures[what]
+
+    def _stream(self) -> _Stream:
+        self.fail("stream")
+        return _Stream()
+
+    def _pinned(self, size: int) -> bytearray:
+        self.fail("pinned")
+        return bytearray(size)
+
     def get_default_memory_pool(self) -> Any:
         return self.pool
 
     def empty(self, shape: Any, dtype: DTypeLike) -> _Array:
+        self.fail("empty")
         array = np.empty(shape, dtype)
         if array.nbytes > self.most_bytes:
             self.refused += 1
@@ -143,6 +168,7 @@ class _Module:
             self.unit, self.macros = "cuda_host.cpp", options_of(options)
 
     def get_function(self, name: str) -> _Function:
+        self.cupy.fail("compile")
         return _Function(self, name)
 
 
@@ -156,6 +182,7 @@ class _Function:
     def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Any], shared_mem: int = 0) -> None:
         assert shared_mem <= self.max_dynamic_shared_size_bytes
         cupy = self.module.cupy
+        cupy.fail("launch")
         number = cupy.here.number
         for one in arguments:
             assert not isinstance(one, _Array) or one.number == number, "an array of another GPU"

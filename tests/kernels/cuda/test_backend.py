@@ -12,7 +12,7 @@ import pytest
 from random_architectures import random_case, random_images
 
 from nas_cntk import Architecture, Builder, gram, kernel, kernel_family
-from nas_cntk.errors import BackendUnavailable, UnsupportedByBackend
+from nas_cntk.errors import BackendUnavailable, KernelError, UnsupportedByBackend
 from nas_cntk.kernels.backends import cuda
 from nas_cntk.kernels.exact import resolve_backend
 
@@ -121,6 +121,51 @@ def test_cuda_out_of_memory_halves_the_tile_and_says_so(
     assert "out of memory: going on with half as much at a time" in caplog.text
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("arch", [small(), pooled()], ids=["global", "pooled"])
+def test_cuda_out_of_memory_leaves_the_diagonal_whole(
+    arch: Architecture, dtype: str, fake_cupy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "UNDER_WAY", 1)
+    x = random_images(1, 23, SHAPE)
+    whole = kernel(arch, x, kind="both", backend="cuda", dtype=dtype)
+    begin = cuda.Engine.start
+    squares: list[int] = []
+
+    def start(engine: Any, x1: Any, x2: Any, capacity: int, skip_below: int) -> Any:
+        started = begin(engine, x1, x2, capacity, skip_below)  # what is out of memory is not noted
+        assert (skip_below == 0) == (x2 is None)
+        if x2 is None:
+            squares.append(len(x1))
+        else:
+            assert not any(np.array_equal(a, b) for a in x1 for b in x2), "an image with itself, not on the diagonal"
+        return started
+
+    monkeypatch.setattr(cuda.Engine, "start", start)
+    fake_cupy.most_bytes = 1000 * np.dtype(dtype).itemsize
+    seen: list[float] = []
+    got = kernel(arch, x, kind="both", backend="cuda", dtype=dtype, progress=seen.append)
+    assert fake_cupy.refused > 0 and sum(squares) == len(x) and max(squares) < 9
+    for a, b in zip(got, whole, strict=True):
+        np.testing.assert_array_equal(np.diagonal(a), np.diagonal(b))
+        np.testing.assert_array_equal(a, b)
+    assert seen[-1] == 1 and all(a < b for a, b in pairwise(seen))
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("side", [2, 3, 7, 8])
+def test_cuda_parts_of_a_tile_have_its_pairs(side: int, diagonal: bool) -> None:
+    def pairs(tile: cuda._Tile) -> list[tuple[int, int]]:
+        found = [(a, b) for a in range(*tile.rows) for b in range(*tile.columns) if a <= b or not tile.diagonal]
+        assert tile.pairs == len(found)
+        return found
+
+    tile = cuda._Tile((3, 3 + side), (3, 3 + side), diagonal)
+    parts = tile.parts()
+    assert sorted(pair for part in parts for pair in pairs(part)) == pairs(tile)
+    assert all(not diagonal or part.diagonal == (part.rows == part.columns) for part in parts)
+
+
 def test_cuda_one_pair_that_does_not_fit_is_unsupported(fake_cupy: Any, caplog: pytest.LogCaptureFixture) -> None:
     x = random_images(1, 3, SHAPE)
     kernel(pooled(), x, backend="cuda")
@@ -166,6 +211,45 @@ def test_cuda_errors_of_the_driver_are_one_line(fake_cupy: Any) -> None:
         kernel(small(), random_images(1, 2, SHAPE), backend="cuda")
     assert "\n" not in str(caught.value)
     assert resolve_backend("auto") == "cpu"
+
+
+@pytest.mark.parametrize(
+    "where, kind, text",
+    [
+        ("stream", "CUDARuntimeError", "cudaErrorECCUncorrectable: uncorrectable\nerror"),
+        ("empty", "CUDARuntimeError", "cudaErrorIllegalAddress: an illegal\naddress"),
+        ("pinned", "CUDARuntimeError", "cudaErrorMemoryAllocation: out of\nmemory"),
+        ("compile", "CompileException", "gram.cu(12): error: expected a ';'\n" + "one more line of a log\n" * 100),
+        ("compile", "CUDADriverError", "CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel\nimage"),
+        ("launch", "CUDADriverError", "CUDA_ERROR_INVALID_VALUE: invalid\nargument"),
+        ("launch", "CUDARuntimeError", "cudaErrorLaunchFailure: unspecified\nlaunch failure"),
+    ],
+)
+def test_cuda_failures_of_a_gpu_are_one_line(where: str, kind: str, text: str, fake_cupy: Any) -> None:
+    fake_cupy.failures[where] = getattr(fake_cupy, kind)(text)
+    with pytest.raises(KernelError, match=r"^GPU 1 failed \(.*\); try backend cpu$") as caught:
+        kernel(small(), random_images(1, 5, SHAPE), backend="cuda", devices=[1])
+    said = str(caught.value)
+    assert " ".join(text.split())[:30] in said and "\n" not in said and len(said) < 400
+    fake_cupy.failures.clear()
+    assert kernel(small(), random_images(1, 3, SHAPE), backend="cuda").shape == (3, 3)
+
+
+def test_cuda_a_failure_while_results_are_copied_is_one_line(fake_cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def finish(engine: Any, started: Any) -> Any:
+        fake_cupy.failures["pinned"] = fake_cupy.CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+        return end(engine, started)
+
+    end = cuda.Engine.finish
+    monkeypatch.setattr(cuda.Engine, "finish", finish)
+    with pytest.raises(KernelError, match=r"^GPU 0 failed \(cudaErrorMemoryAllocation.*try backend cpu$"):
+        kernel(small(), random_images(1, 5, SHAPE), backend="cuda")
+
+
+def test_cuda_a_plan_that_does_not_fit_is_unsupported(fake_cupy: Any) -> None:
+    fake_cupy.most_bytes = 8
+    with pytest.raises(UnsupportedByBackend, match="plan of the kernels does not fit in the memory of GPU 0"):
+        kernel(small(), random_images(1, 3, SHAPE), backend="cuda")
 
 
 @pytest.mark.parametrize("devices", [[2], [-1], [0, 5]])
