@@ -11,12 +11,12 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from command_line import Result, Run, runner
 
 ROOT = Path(__file__).parents[1]
 SPACE = """
@@ -42,43 +42,14 @@ ARCH = {
 }
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process, in an empty folder with a small space in it."""
-    from nas_cntk.cli import main
-
     (tmp_path / "small.py").write_text(SPACE)
     (tmp_path / "arch.json").write_text(json.dumps(ARCH))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["nas-cntk", *arguments])
-        before = signal.getsignal(signal.SIGTERM)
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        captured = capsys.readouterr()
-        return Result(int(code or 0), captured.out, captured.err)
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 def search(run: Run, *arguments: str) -> Result:

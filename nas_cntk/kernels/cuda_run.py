@@ -95,6 +95,24 @@ class _Group:
     stale: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    # Some pairs of a tile, or images with themselves: what every launch of a program is told of them.
+    loaded: _Loaded
+    left: dict[Shape, _Group]
+    right: dict[Shape, _Group]
+    fields: DeviceArray
+    out: DeviceArray
+    total: int  # pairs of the tile, or images with themselves
+    tangents: bool
+    skip_below: int
+    numbers: tuple[np.int32, ...]  # first pair, pairs, columns of the tile (0: images with themselves), capacity
+
+    @property
+    def count(self) -> int:
+        return int(self.numbers[1])
+
+
 @dataclass(slots=True)
 class Started:
     """A tile under way: `sums` on the device, shape (n1, n2, heads, 2) flat, one array a program."""
@@ -219,97 +237,72 @@ class Engine:
         fields = self.device.empty(max(1, program.elements * capacity), self.dtype)
         for first in range(0, total, capacity):
             count = min(capacity, total - first)
-            numbers = [np.int32(x) for x in (first, count, columns, capacity)]
+            numbers = tuple(np.int32(x) for x in (first, count, columns, capacity))
+            some = _Pass(loaded, left, right, fields, out, total, tangents, skip_below, numbers)
             for step, arrays, written in zip(program.steps, loaded.steps, program.written, strict=True):
                 if isinstance(step, Stretch):
-                    self._stretch(step, loaded, arrays, fields, left, right, out, numbers, tangents, skip_below, total)
+                    self._stretch(step, arrays, some)
                 else:
-                    self._single(step, loaded, arrays, fields, left, right, out, numbers, tangents)
+                    self._single(step, arrays, some)
                 if written is not None:
                     left[written.shape].stale = True
 
-    def _stretch(
-        self,
-        step: Stretch,
-        loaded: _Loaded,
-        arrays: list[DeviceArray],
-        fields: DeviceArray,
-        left: dict[Shape, _Group],
-        right: dict[Shape, _Group],
-        out: DeviceArray,
-        numbers: list[np.int32],
-        tangents: bool,
-        skip_below: int,
-        images: int,
-    ) -> None:
-        one, other = left[step.sheets.shape], right[step.sheets.shape]
-        count = int(numbers[1])
+    def _stretch(self, step: Stretch, arrays: list[DeviceArray], some: _Pass) -> None:
+        one, other = some.left[step.sheets.shape], some.right[step.sheets.shape]
         for k, launch in enumerate(step.launches):
             if launch.itself:
                 one.stale = True
-            elif not numbers[2]:  # images with themselves: the sheets written so far
-                self._arrange(step.sheets, one, images)
+            elif not some.numbers[2]:  # images with themselves: the sheets written so far
+                self._arrange(step.sheets, one, some.total)
             mode = 2 if launch.itself else int(launch.staged)
             self.device.launch(
-                Build(self.real, tangents, step.sheets.tile, step.sheets.shape, step.slots, mode),
+                Build(self.real, some.tangents, step.sheets.tile, step.sheets.shape, step.slots, mode),
                 STRETCHES[mode],
-                -(-count // launch.pairs),
+                -(-some.count // launch.pairs),
                 launch.warps * 32,
                 launch.shared,
                 (
                     arrays[1 + 2 * k],
                     arrays[0],
                     arrays[2 + 2 * k],
-                    loaded.tables,
-                    loaded.weights,
-                    loaded.stored,
-                    fields,
+                    some.loaded.tables,
+                    some.loaded.weights,
+                    some.loaded.stored,
+                    some.fields,
                     one.left,
                     other.right,
                     one.own,
-                    out,
-                    *numbers,
-                    np.int32(skip_below),
+                    some.out,
+                    *some.numbers,
+                    np.int32(some.skip_below),
                 ),
             )
 
-    def _single(
-        self,
-        step: Single,
-        loaded: _Loaded,
-        arrays: list[DeviceArray],
-        fields: DeviceArray,
-        left: dict[Shape, _Group],
-        right: dict[Shape, _Group],
-        out: DeviceArray,
-        numbers: list[np.int32],
-        tangents: bool,
-    ) -> None:
-        count = int(numbers[1])
-        one = left[step.left.shape].own if step.left is not None else fields
-        other = right[step.right.shape].own if step.right is not None else fields
+    def _single(self, step: Single, arrays: list[DeviceArray], some: _Pass) -> None:
+        one = some.left[step.left.shape].own if step.left is not None else some.fields
+        other = some.right[step.right.shape].own if step.right is not None else some.fields
         sizes = [sheets.count * sheets.area if sheets is not None else 0 for sheets in (step.left, step.right)]
         if step.entries:
-            grid, threads, shared = -(-step.entries * count // FIELD_THREADS), FIELD_THREADS, 0
+            grid, threads, shared = -(-step.entries * some.count // FIELD_THREADS), FIELD_THREADS, 0
         else:
-            grid, threads, shared = count, HEAD_THREADS, 16 * HEAD_THREADS
+            grid, threads, shared = some.count, HEAD_THREADS, 16 * HEAD_THREADS
         self.device.launch(
-            Build(self.real, tangents),
+            Build(self.real, some.tangents),
             step.kernel,
             grid,
             threads,
             shared,
             (
                 *arrays,
-                loaded.tables,
-                loaded.weights,
-                fields,
+                some.loaded.tables,
+                some.loaded.weights,
+                some.fields,
                 one,
                 other,
                 one,
-                out,
+                some.out,
                 *(np.int64(size) for size in sizes),
-                *numbers,
+                *some.numbers,
             ),
         )
 

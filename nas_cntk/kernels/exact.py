@@ -172,6 +172,10 @@ def _fast(
     devices: Sequence[int] | None,
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     # The compiled engines; `or_cpu`: whether the cpu is taken for what the GPU cannot do.
+    from nas_cntk.kernels.fields import degenerate
+
+    if dtype == np.float32 and degenerate(archs, x1.shape[3]):
+        dtype = np.dtype(np.float64)
     if name == "cuda":
         from nas_cntk.kernels.backends import cuda
 

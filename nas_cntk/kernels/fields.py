@@ -87,6 +87,14 @@ class Fields:
             self.fields.append(one)
         return self.numbers[one]
 
+    def kernels(self, sums: NDArray[np.float64]) -> list[tuple[Matrix, Matrix]]:
+        """Return (nngp, ntk), each (n1, n2), of every architecture from its head's sums, shape (heads, 2, n1, n2)."""
+        found = []
+        for readout in self.readouts:
+            s, t = sums[readout.head]
+            found.append((s, t + s if readout.trainable else t))
+        return found
+
     def has_tangent(self) -> list[bool]:
         """Return, for every field, whether its tangent is not zero everywhere."""
         known: list[bool] = []
@@ -297,6 +305,32 @@ class _Lowering:
     ) -> Terms:
         one = Field(kind, inputs, left, right, op, side, (), variances, aligned)
         return ((self.family.number(one), 1.0),)
+
+
+def degenerate(archs: Sequence[Architecture], channels: int) -> bool:
+    """Return whether an architecture is one that float32 cannot compute.
+
+    A chain of 1x1 convs and relus sees one pixel of a gray image, and most correlations in it are 0 or +-1, where k0
+    has its square root. Sums and poolings of it round the 1 away further than float32 can tell.
+    """
+    if channels != 1:
+        return False
+    for arch in archs:
+        exact: dict[int, bool] = {}  # nodes of such chains; whether without sums and poolings
+        for index in arch.live:
+            node = arch.nodes[index]
+            known = [exact[i] for i in node.inputs if i in exact]
+            if isinstance(node.op, ops.Input):
+                exact[index] = True
+            elif len(known) < len(node.inputs) or (isinstance(node.op, ops.Conv) and node.op.kernel > 1):
+                continue
+            elif isinstance(node.op, (ops.AvgPool, ops.Add)):
+                exact[index] = False
+            elif isinstance(node.op, ops.Relu) and not known[0]:
+                return True
+            else:
+                exact[index] = known[0]
+    return False
 
 
 def pool_matrix(op: ops.AvgPool, length: int) -> Matrix:

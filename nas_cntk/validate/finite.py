@@ -8,14 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from nas_cntk import ops
 from nas_cntk.architecture import Architecture
-from nas_cntk.errors import BackendUnavailable, UsageError
+from nas_cntk.errors import UsageError
 from nas_cntk.ops import Shape
-
-try:
-    import torch
-except ImportError:
-    raise BackendUnavailable("a finite network needs torch, which is not installed; install nas-cntk[train]") from None
+from nas_cntk.validate.graph import GraphNetwork, torch, weight_generator
 
 
 def finite_network(
@@ -45,16 +42,13 @@ def finite_network(
 
     Source: section 3, the parameterisation; section 3.4 for kappa.
     """
-    for name, value in (("num_classes", num_classes), ("width", width)):
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1, got {value}")
+    generator = weight_generator(num_classes, width, seed)
     if not (math.isfinite(kappa) and kappa > 0):
         raise UsageError(f"kappa must be a positive number, got {kappa}")
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
     return FiniteNetwork(arch, arch.weights(image_shape, num_classes, width), image_shape, kappa, generator)
 
 
-class FiniteNetwork(torch.nn.Module):
+class FiniteNetwork(GraphNetwork):
     """An architecture's nodes run in order, each through its op's own `forward`; made by `finite_network`."""
 
     def __init__(
@@ -65,37 +59,22 @@ class FiniteNetwork(torch.nn.Module):
         kappa: float,
         generator: torch.Generator | None,
     ) -> None:
-        super().__init__()
-        self.architecture = arch
-        self.image_shape = tuple(int(side) for side in image_shape)  # (h, w, c)
+        super().__init__(arch, image_shape)
         self.kappa = float(kappa)
         for index in sorted(weights):
             op = arch.nodes[index].op
             drawn = torch.randn(weights[index][0], generator=generator)
             trainable = bool(getattr(op, "trainable", False))
             self.register_parameter(_name(arch, index), torch.nn.Parameter(drawn, requires_grad=trainable))
-        # A value is dropped after its last reader, so that a deep network without gradients holds few maps.
-        self._last_read = {i: index for index in arch.live for i in arch.nodes[index].inputs}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the outputs, shape (n, num_classes), for images `x`, shape (n, c, h, w).
+        """Return kappa times the outputs, as `GraphNetwork.forward` does."""
+        return self.kappa * super().forward(x)
 
-        Raises:
-            UsageError: if the images have another shape than the network was made for.
-        """
-        h, w, c = self.image_shape
-        if tuple(x.shape[1:]) != (c, h, w):
-            raise UsageError(f"the network reads images of shape (n, {c}, {h}, {w}), got {tuple(x.shape)}")
-        values: dict[int, torch.Tensor] = {}
-        for index in self.architecture.live:
-            node = self.architecture.nodes[index]
-            weight = self._parameters.get(_name(self.architecture, index))
-            forward: Callable[..., torch.Tensor] = node.op.forward
-            values[index] = forward(*([values[i] for i in node.inputs] or [x]), weight=weight)
-            for i in set(node.inputs):
-                if self._last_read[i] == index:
-                    del values[i]
-        return self.kappa * values[self.architecture.live[-1]]
+    def value(self, index: int, op: ops.Op, read: list[torch.Tensor]) -> torch.Tensor:
+        """Return what a node computes, by its op's own `forward`."""
+        forward: Callable[..., torch.Tensor] = op.forward
+        return forward(*read, weight=self._parameters.get(_name(self.architecture, index)))
 
     def extra_repr(self) -> str:
         """Return what `print` shows beside the name."""

@@ -78,26 +78,19 @@ def run(job: Job, test_images: int) -> Validation:
         correct += int(((rows @ alpha).argmax(axis=1) == y_test[top : top + len(rows)]).sum())
     accuracy = correct / m
     job.progress(1.0)
-    return Validation(
-        study_id=bench.study.study_id,
-        key=candidate.key,
-        number=candidate.number,
-        kind="kernel",
-        recipe=None,
-        accuracy=accuracy,
-        stderr=regression.standard_error(accuracy, m),
-        train_images=n,
-        test_images=m,
-        seconds=time.monotonic() - started,
-        details={
+    return job.result(
+        "kernel",
+        None,
+        accuracy,
+        m,
+        time.monotonic() - started,
+        {
             "kernel": kind,
             "ridge": candidate.ridge,
             **solved,
             "backend": bench.backend,
             "dtype": bench.dtype,
             "done_before": done_before,  # the fraction of the matrix that an earlier run had computed
-            "preprocessing": bench.images.preprocessing.to_dict(),
-            **job.notes,
         },
     )
 

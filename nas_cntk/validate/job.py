@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nas_cntk import regression
 from nas_cntk.errors import StudyError
 from nas_cntk.records.database import Records
 from nas_cntk.records.studies import Study
+from nas_cntk.records.validations import Validation
 from nas_cntk.validate.devices import Devices
 from nas_cntk.validate.images import ValidationImages
 from nas_cntk.validate.selection import Candidate
@@ -20,7 +22,7 @@ from nas_cntk.validate.wishes import Wishes
 if TYPE_CHECKING:
     import torch
 
-    from nas_cntk.validate.training import TensorSet
+    from nas_cntk.validate.training import Schedule, TensorSet
 
 Progress = Callable[[float], None]  # fraction of the job done
 Cancelled = Callable[[], bool]
@@ -67,9 +69,62 @@ class Job:
     progress: Progress
     cancelled: Cancelled
 
+    def settings(self, plan: Schedule, recipe: str, version: int, **own: object) -> str:
+        """Return a hash of everything that a training's result depends on; `own` is what the recipe adds."""
+        return settings_hash(
+            {
+                **plan.to_dict(),
+                "version": version,
+                "recipe": recipe,
+                "key": self.candidate.key,
+                "data": self.bench.images.dataset.fingerprint,
+                "train_images": self.train_images,
+                **own,
+            }
+        )
+
+    def metadata(self, recipe: str, parameterisation: str, **own: object) -> dict[str, object]:
+        """Return what a file of weights says of itself; `own` is what rebuilds the network beside the architecture."""
+        dataset = self.bench.images.dataset
+        return {
+            "parameterisation": parameterisation,
+            **own,
+            "image_shape": list(dataset.image_shape),
+            "num_classes": dataset.num_classes,
+            "classes": list(dataset.classes),
+            "preprocessing": self.bench.images.preprocessing.to_dict(),
+            "recipe": recipe,
+            "key": self.candidate.key,
+            "architecture": self.candidate.architecture.to_json(),
+        }
+
+    def result(
+        self,
+        kind: str,
+        recipe: str | None,
+        accuracy: float | None,
+        test_images: int,
+        seconds: float,
+        details: Mapping[str, object],
+    ) -> Validation:
+        """Return what is to be recorded; an accuracy of None is a training that diverged."""
+        return Validation(
+            study_id=self.bench.study.study_id,
+            key=self.candidate.key,
+            number=self.candidate.number,
+            kind=kind,
+            recipe=recipe,
+            accuracy=accuracy,
+            stderr=None if accuracy is None else regression.standard_error(accuracy, test_images),
+            train_images=self.train_images,
+            test_images=test_images,
+            seconds=seconds,
+            details={**details, "preprocessing": self.bench.images.preprocessing.to_dict(), **self.notes},
+        )
+
 
 def settings_hash(settings: Mapping[str, object]) -> str:
-    """Return a hash of everything that a training's result depends on."""
+    """Return a hash of settings, whatever their order."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_cntk import regression
 from nas_cntk.architecture import Architecture
 from nas_cntk.errors import StudyError
 from nas_cntk.kernels.exact import kernel
@@ -25,7 +24,7 @@ from nas_cntk.records import validations
 from nas_cntk.records.validations import Validation
 from nas_cntk.validate.artifacts import checkpoint_path, save_weights, weights_path
 from nas_cntk.validate.finite import FiniteNetwork, finite_network
-from nas_cntk.validate.job import Bench, Job, memory_errors, settings_hash, test_set, training_sets
+from nas_cntk.validate.job import Bench, Job, memory_errors, test_set, training_sets
 from nas_cntk.validate.training import Schedule, TensorSet, evaluate, threads_for, train
 
 VERSION = 1
@@ -146,18 +145,13 @@ def run(job: Job) -> Validation:
     accuracy = None if chosen is None else float(str(chosen["test_accuracy"]))
     images = len(dataset.y_test)
     weights = weights_path(bench.db, bench.study.name, candidate.key, "paper")
-    return Validation(
-        study_id=bench.study.study_id,
-        key=candidate.key,
-        number=candidate.number,
-        kind="cnn",
-        recipe="paper",
-        accuracy=accuracy,
-        stderr=None if accuracy is None else regression.standard_error(accuracy, images),
-        train_images=n,
-        test_images=images,
-        seconds=sum(float(str(result["seconds"])) for result in results),
-        details={
+    return job.result(
+        "cnn",
+        "paper",
+        accuracy,
+        images,
+        sum(float(str(result["seconds"])) for result in results),
+        {
             "chosen": chosen,
             "best_on_test": max((float(str(result["test_accuracy"])) for result in right), default=None),
             "grid": results,
@@ -169,8 +163,6 @@ def run(job: Job) -> Validation:
             "split_images": len(split),
             "device": str(device),
             "weights": {"file": weights.name} if chosen is not None else None,
-            "preprocessing": bench.images.preprocessing.to_dict(),
-            **job.notes,
         },
     )
 
@@ -203,18 +195,7 @@ def _trained(
     bench, candidate = job.bench, job.candidate
     dataset, n = bench.images.dataset, job.train_images
     plan = schedule(bench, n, point)
-    settings = settings_hash(
-        {
-            **plan.to_dict(),
-            "version": VERSION,
-            "recipe": "paper",
-            "key": candidate.key,
-            "data": dataset.fingerprint,
-            "train_images": n,
-            "width": point.width,
-            "kappa": point.kappa,
-        }
-    )
+    settings = job.settings(plan, "paper", VERSION, width=point.width, kappa=point.kappa)
     known = validations.find_point(bench.records, bench.study.study_id, candidate.key, "paper", settings)
     if known is not None:
         return known
@@ -251,22 +232,7 @@ def _trained(
     if not found.diverged and (best is None or _rank(result) > best):
         # Before the point is recorded: killed in between, it is trained again and its weights are written again.
         path = weights_path(bench.db, bench.study.name, candidate.key, "paper")
-        save_weights(path, net.state_dict(), _metadata(bench, job, point))
+        metadata = job.metadata("paper", "ntk", width=point.width, kappa=point.kappa)  # of `finite_network`
+        save_weights(path, net.state_dict(), metadata)
     validations.record_point(bench.records, bench.study.study_id, candidate.key, "paper", settings, result)
     return result
-
-
-def _metadata(bench: Bench, job: Job, point: Point) -> dict[str, object]:
-    dataset = bench.images.dataset
-    return {
-        "parameterisation": "ntk",  # of `finite_network`
-        "width": point.width,
-        "kappa": point.kappa,
-        "image_shape": list(dataset.image_shape),
-        "num_classes": dataset.num_classes,
-        "classes": list(dataset.classes),
-        "preprocessing": bench.images.preprocessing.to_dict(),
-        "recipe": "paper",
-        "key": job.candidate.key,
-        "architecture": job.candidate.architecture.to_json(),
-    }

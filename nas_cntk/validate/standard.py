@@ -7,12 +7,7 @@ from collections.abc import Callable, Sequence
 
 from nas_cntk import ops
 from nas_cntk.architecture import Architecture
-from nas_cntk.errors import BackendUnavailable, UsageError
-
-try:
-    import torch
-except ImportError:
-    raise BackendUnavailable("a finite network needs torch, which is not installed; install nas-cntk[train]") from None
+from nas_cntk.validate.graph import GraphNetwork, torch, weight_generator
 
 
 def standard_network(
@@ -44,14 +39,11 @@ def standard_network(
 
     Source: He et al., "Delving deep into rectifiers" (2015), equation 10.
     """
-    for name, value in (("num_classes", num_classes), ("width", width)):
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1, got {value}")
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    generator = weight_generator(num_classes, width, seed)
     return StandardNetwork(arch, image_shape, num_classes, width, batch_norm, generator)
 
 
-class StandardNetwork(torch.nn.Module):
+class StandardNetwork(GraphNetwork):
     """An architecture's nodes run in order, convs and readout as torch's own layers; made by `standard_network`."""
 
     def __init__(
@@ -63,9 +55,7 @@ class StandardNetwork(torch.nn.Module):
         batch_norm: bool,
         generator: torch.Generator | None,
     ) -> None:
-        super().__init__()
-        self.architecture = arch
-        self.image_shape = tuple(int(side) for side in image_shape)  # (h, w, c)
+        super().__init__(arch, image_shape)
         self.num_classes, self.width, self.batch_norm = int(num_classes), int(width), bool(batch_norm)
         for index, (shape, _) in sorted(arch.weights(image_shape, num_classes, width).items()):
             op = arch.nodes[index].op
@@ -88,29 +78,9 @@ class StandardNetwork(torch.nn.Module):
                     layer.bias.zero_()
             layer.requires_grad_(trainable)
             self.add_module(f"{op.NAME}_{index}", layer)
-        # A value is dropped after its last reader, so that a deep network without gradients holds few maps.
-        self._last_read = {i: index for index in arch.live for i in arch.nodes[index].inputs}
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the outputs, shape (n, num_classes), for images `x`, shape (n, c, h, w).
-
-        Raises:
-            UsageError: if the images have another shape than the network was made for.
-        """
-        h, w, c = self.image_shape
-        if tuple(x.shape[1:]) != (c, h, w):
-            raise UsageError(f"the network reads images of shape (n, {c}, {h}, {w}), got {tuple(x.shape)}")
-        values: dict[int, torch.Tensor] = {}
-        for index in self.architecture.live:
-            node = self.architecture.nodes[index]
-            read = [values[i] for i in node.inputs] or [x]
-            values[index] = self._value(index, node.op, read)
-            for i in set(node.inputs):
-                if self._last_read[i] == index:
-                    del values[i]
-        return values[self.architecture.live[-1]]
-
-    def _value(self, index: int, op: ops.Op, read: list[torch.Tensor]) -> torch.Tensor:
+    def value(self, index: int, op: ops.Op, read: list[torch.Tensor]) -> torch.Tensor:
+        """Return what a node computes: convs, their batch norms and the readout by torch's own layers."""
         if isinstance(op, ops.Conv):
             value: torch.Tensor = self._modules[f"conv_{index}"](read[0])  # type: ignore[misc]
             if self.batch_norm:

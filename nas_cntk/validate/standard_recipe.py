@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from nas_cntk import regression
 from nas_cntk.architecture import Architecture
 from nas_cntk.records import validations
 from nas_cntk.records.validations import Validation
 from nas_cntk.validate.artifacts import checkpoint_path, save_weights, weights_path
-from nas_cntk.validate.job import Bench, Job, memory_errors, settings_hash, test_set, training_sets
+from nas_cntk.validate.job import Bench, Job, memory_errors, test_set, training_sets
 from nas_cntk.validate.standard import StandardNetwork, standard_network
 from nas_cntk.validate.training import Schedule, evaluate, threads_for, train
 
@@ -72,17 +71,7 @@ def run(job: Job) -> Validation:
     flops = candidate.architecture.count_flops(dataset.image_shape, dataset.num_classes, width)
     for rate in RATES:
         plan = schedule(bench, n, rate)
-        settings = settings_hash(
-            {
-                **plan.to_dict(),
-                "version": VERSION,
-                "recipe": "standard",
-                "key": candidate.key,
-                "data": dataset.fingerprint,
-                "train_images": n,
-                "width": width,
-            }
-        )
+        settings = job.settings(plan, "standard", VERSION, width=width)
         known = validations.find_point(bench.records, bench.study.study_id, candidate.key, "standard", settings)
         if known is not None:  # a rate that diverged before a kill; one that did not was recorded with its accuracy
             tried.append(known)
@@ -111,7 +100,8 @@ def run(job: Job) -> Validation:
                 continue
             _, correct = evaluate(net, test_set(bench, device), plan.loss)
         accuracy = correct / images
-        save_weights(weights, net.state_dict(), _metadata(bench, job, net))
+        metadata = job.metadata("standard", "standard", width=net.width, batch_norm=net.batch_norm)
+        save_weights(weights, net.state_dict(), metadata)
         details = {
             "learning_rate": rate,
             "epochs": found.epochs,
@@ -122,18 +112,13 @@ def run(job: Job) -> Validation:
         }
         break
     checkpoint.unlink(missing_ok=True)
-    return Validation(
-        study_id=bench.study.study_id,
-        key=candidate.key,
-        number=candidate.number,
-        kind="cnn",
-        recipe="standard",
-        accuracy=accuracy,
-        stderr=None if accuracy is None else regression.standard_error(accuracy, images),
-        train_images=n,
-        test_images=images,
-        seconds=seconds,
-        details={
+    return job.result(
+        "cnn",
+        "standard",
+        accuracy,
+        images,
+        seconds,
+        {
             **details,
             "diverged": accuracy is None,
             "width": width,
@@ -142,26 +127,8 @@ def run(job: Job) -> Validation:
             "split_images": len(split),
             "device": str(device),
             "tried": tried,
-            "preprocessing": bench.images.preprocessing.to_dict(),
-            **job.notes,
         },
     )
-
-
-def _metadata(bench: Bench, job: Job, net: StandardNetwork) -> dict[str, object]:
-    dataset = bench.images.dataset
-    return {
-        "parameterisation": "standard",
-        "width": net.width,
-        "batch_norm": net.batch_norm,
-        "image_shape": list(dataset.image_shape),
-        "num_classes": dataset.num_classes,
-        "classes": list(dataset.classes),
-        "preprocessing": bench.images.preprocessing.to_dict(),
-        "recipe": "standard",
-        "key": job.candidate.key,
-        "architecture": job.candidate.architecture.to_json(),
-    }
 
 
 def _digest(path: Path) -> str:

@@ -12,10 +12,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Result, Run, runner
 from small_study import CLASSES, Said, Small
 
 from nas_cntk.errors import DataError, StudyError, UsageError
@@ -24,37 +25,11 @@ from nas_cntk.export.arrays import read_arrays, write_arrays
 from nas_cntk.export.trial import Request, export_trial
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process, in the test's own folder."""
-    import signal
-
-    from nas_cntk.cli import main
-
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["nas-cntk", *arguments])
-        before, code = signal.getsignal(signal.SIGTERM), 0
-        try:
-            main()
-        except SystemExit as error:
-            code = int(error.code or 0)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 def table(text: str) -> tuple[list[str], list[list[str]]]:

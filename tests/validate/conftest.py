@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run, runner
 
 
 @pytest.fixture(autouse=True)
@@ -39,44 +35,12 @@ def propose(trial, image_shape):
 """
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a command line came to."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process, in an empty folder."""
-    from nas_cntk.cli import main
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["nas-cntk", *arguments])
-        before = signal.getsignal(signal.SIGTERM)
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        captured = capsys.readouterr()
-        return Result(int(code or 0), captured.out, captured.err)
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

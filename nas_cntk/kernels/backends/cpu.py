@@ -11,7 +11,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_cntk import ops
 from nas_cntk.architecture import Architecture
 from nas_cntk.errors import KernelError
 from nas_cntk.kernels import _native
@@ -57,8 +56,6 @@ def kernels(
         tick: called with the fraction done; what it raises ends the computation.
     """
     instruction_set()
-    if dtype == np.float32 and degenerate(archs, x1.shape[3]):
-        dtype = np.dtype(np.float64)
     compiled = _compile(tuple(archs), x1.shape[1:], kind != "nngp")
     heads = len(compiled.family.heads)
     sums = np.zeros((heads, 2, len(x1), len(x2)))
@@ -68,11 +65,7 @@ def kernels(
             tick((part.heads.start + fraction * len(part.heads)) / heads)
 
         sums[part.heads.start : part.heads.stop] = _heads(compiled.own, part, x1, x2, symmetric, dtype, part_tick)
-    results = []
-    for readout in compiled.family.readouts:
-        s, t = sums[readout.head]
-        results.append((s, t + s if readout.trainable else t))
-    return results
+    return compiled.family.kernels(sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,32 +96,6 @@ def _compile(archs: tuple[Architecture, ...], image_shape: tuple[int, ...], tang
         main = plan(family, heads, image_shape, tangents=tangents)
         parts.append(_Part(heads, main, _native.Program(main.integers, main.reals)))
     return _Compiled(family, own, tuple(parts))
-
-
-def degenerate(archs: Sequence[Architecture], channels: int) -> bool:
-    """Return whether an architecture is one that float32 cannot compute.
-
-    A chain of 1x1 convs and relus sees one pixel of a gray image, and most correlations in it are 0 or +-1, where k0
-    has its square root. Sums and poolings of it round the 1 away further than float32 can tell.
-    """
-    if channels != 1:
-        return False
-    for arch in archs:
-        exact: dict[int, bool] = {}  # nodes of such chains; whether without sums and poolings
-        for index in arch.live:
-            node = arch.nodes[index]
-            known = [exact[i] for i in node.inputs if i in exact]
-            if isinstance(node.op, ops.Input):
-                exact[index] = True
-            elif len(known) < len(node.inputs) or (isinstance(node.op, ops.Conv) and node.op.kernel > 1):
-                continue
-            elif isinstance(node.op, (ops.AvgPool, ops.Add)):
-                exact[index] = False
-            elif isinstance(node.op, ops.Relu) and not known[0]:
-                return True
-            else:
-                exact[index] = known[0]
-    return False
 
 
 def _heads(

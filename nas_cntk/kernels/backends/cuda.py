@@ -122,18 +122,10 @@ def kernels(
         UnsupportedByBackend: if not even one pair of images fits in the memory of a GPU.
         KernelError: if a GPU, its driver or the compiler fails.
     """
-    from nas_cntk.kernels.backends.cpu import degenerate
-
     numbers = check(devices)
-    if dtype == np.float32 and degenerate(archs, x1.shape[3]):
-        dtype = np.dtype(np.float64)
     work = _Work(tuple(archs), x1, None if symmetric else x2, kind != "nngp", dtype)
     plan = work.run(numbers, tick)
-    results = []
-    for readout in plan.family.readouts:
-        s, t = work.sums[readout.head]
-        results.append((s, t + s if readout.trainable else t))
-    return results
+    return plan.family.kernels(work.sums)
 
 
 @cache
