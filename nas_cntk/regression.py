@@ -125,11 +125,15 @@ def fit(kernel: NDArray[Any], y: NDArray[Any], num_classes: int, ridge: float | 
     return _solve(k, y_targets, float(ridge))
 
 
+def memory_of_fit(n: int) -> int:
+    """Return the bytes that `fit` needs for n images: the kernel in float64, its factor, two more for the alignment."""
+    return 4 * 8 * n * n
+
+
 def _too_large(n: int) -> bool:
     from nas_cntk.kernels.budget import available_memory
 
-    # The kernel in float64, its factor, and two more for the alignment.
-    return n > SMALL and 4 * 8 * n * n > available_memory()
+    return n > SMALL and memory_of_fit(n) > available_memory()
 
 
 def _fit_large(kernel: NDArray[Any], y: NDArray[Any], num_classes: int, ridge: float | Literal["loo"]) -> Fit:

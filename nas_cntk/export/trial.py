@@ -309,6 +309,7 @@ def _word(value: bool | int | float | str) -> str:
 def _kernel(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, bytes]]:
     from nas_cntk.kernels import cost
     from nas_cntk.kernels.exact import resolve_backend
+    from nas_cntk.regression import memory_of_fit
     from nas_cntk.validate.artifacts import preprocessing
     from nas_cntk.validate.images import validation_images
 
@@ -324,7 +325,7 @@ def _kernel(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, byte
     rate = cost.measure_rate(backend)
     screen.say(
         f"kernel {kind} of {n:,} of {len(dataset.x_train):,} training images, backend {backend}: predicted"
-        f" {text.duration(work / rate)} (at {rate:.2g} entry-layers/s), and up to {n * n * 4 / 2**20:,.0f} MiB"
+        f" {text.duration(work / rate)} (at {rate:.2g} entry-layers/s), and up to {-(-memory_of_fit(n) // 2**20):,} MiB"
     )
     model = kernel.fit_kernel(
         subject.architecture,
