@@ -5,6 +5,7 @@ See `schedule.py` for what is computed when, and `program.h` for what the number
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from nas_cntk import ops
 from nas_cntk.kernels.fields import Field, Fields
-from nas_cntk.kernels.schedule import Group, Indices, Instruction, Kind, Schedule
+from nas_cntk.kernels.schedule import SHORT_PLANE, Group, Indices, Instruction, Kind, Schedule
+from nas_cntk.ops import Shape
 
 MOST_HEADS = 64  # of one program; the engine keeps their sums on its stack
 
@@ -23,13 +25,30 @@ _NONE = np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
+class LeftMap:
+    """A variance map as relus read it of a left image.
+
+    Args:
+        offset, apart: where sqrt(v) begins among all maps of an image, and how far behind it 1 / sqrt(v) does.
+        times: how often each row is repeated: twice where two planes that meet around the edge are carried as one.
+        scale: sqrt(v) is multiplied by it, 1 / sqrt(v) divided.
+    """
+
+    offset: int
+    apart: int
+    shape: Shape
+    times: int
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A program, flattened: what `Program` of the compiled core reads."""
 
     integers: NDArray[np.int32]
     reals: NDArray[np.float64]
     map_size: int  # entries of the variance maps of one image, sqrt(v) and 1 / sqrt(v)
-    left_maps: tuple[tuple[int, int, int, float], ...]  # of left images: offset, step to 1 / sqrt(v), entries, scale
+    left_maps: tuple[LeftMap, ...]
     entry_layers: int  # entries through a relu, for one pair
 
 
@@ -69,10 +88,13 @@ class _Writer:
         shapes = [self.family.fields[number].left for number in self.schedule.maps]
         areas = [a * b for a, b in shapes]
         offsets = [2 * sum(_apart(area) for area in areas[:i]) for i in range(len(areas) + 1)]
-        self._int(h, w, c, len(shapes), *(a for a, _ in shapes), *(b for _, b in shapes), *offsets)
+        times = [_left_times(b) for _, b in shapes]
+        self._int(h, w, c, len(shapes), *(a for a, _ in shapes), *(b for _, b in shapes))
+        self._int(*(b * k for (_, b), k in zip(shapes, times, strict=True)), *offsets)
         left = self._left_maps()
-        places = {one: 2 * sum(areas[u] for u, _ in left[:i]) for i, one in enumerate(left)}
-        self._int(2 * sum(areas[u] for u, _ in left))
+        sizes = [0, *itertools.accumulate(2 * areas[u] * times[u] for u, _ in left)]
+        places = dict(zip(left, sizes, strict=False))
+        self._int(sizes[-1])
         self._int(len(self.schedule.heads), len(slot_sizes), len(global_sizes))
         for rows, columns in (*slot_sizes, *global_sizes):
             self._int(rows, columns)
@@ -92,7 +114,7 @@ class _Writer:
             np.concatenate(self.integers).astype(np.int32),
             np.concatenate(self.reals) if self.reals else np.zeros(0),
             offsets[-1],
-            tuple((offsets[u], _apart(areas[u]), areas[u], scale) for u, scale in left),
+            tuple(LeftMap(offsets[u], _apart(areas[u]), shapes[u], times[u], scale) for u, scale in left),
             entries,
         )
 
@@ -116,9 +138,8 @@ class _Writer:
                     rows, columns = (max(len(g[op.relu]) for g in self.groups[level][axis]) for axis in (0, 1))
                     sums = max(len(g[op.out]) for g in self.groups[level][1]) if op.out >= 0 else 0
                     # S and T of one relu row with a column of zeros and of all sums along columns; or, for sliding
-                    # windows, of four rows of sums along columns, each a column longer and up to 20 apart, and of two
-                    # rows of relu values for the heads.
-                    most = max(most, 2 * (columns + 1) + 2 * rows * sums, 8 * (columns + 21) + 4 * columns)
+                    # windows, of four rows of relu values and one of zeros, each up to 20 entries apart.
+                    most = max(most, 2 * (columns + 1) + 2 * rows * sums, 10 * (columns + 20))
         return most
 
     def _storage(self) -> tuple[dict[int, int], list[tuple[int, int]], list[tuple[int, int]]]:
@@ -327,6 +348,10 @@ class _Writer:
 
     def _real(self, values: Sequence[float] | NDArray[np.float64]) -> None:
         self.reals.append(np.asarray(values, dtype=np.float64))
+
+
+def _left_times(width: int) -> int:
+    return 2 if width <= 4 * SHORT_PLANE else 1
 
 
 def _apart(entries: int) -> int:

@@ -241,13 +241,15 @@ class Schedule:
             size[int(one)] = int(np.bincount(field_of[label == one]).max())
         longest = max(size.values())
         # Short planes are packed into groups of about the longest one; long ones fill the cache by themselves.
-        capacity = max(longest, SHORT_PLANE) if longest <= (2 * SHORT_PLANE, SHORT_PLANE)[axis] else 0
+        capacity = max(longest, SHORT_PLANE) if longest <= (2, 4)[axis] * SHORT_PLANE else 0
+        around = self._offsets_around(mine, axis, label)
         packed: list[tuple[list[int], int]] = []
         for one in sorted(size, key=lambda x: (x != -1, -size[x], x)):
-            for place, (members, used) in enumerate(packed):
-                if used + size[one] <= capacity:
-                    packed[place] = [*members, one], used + size[one]
-                    break
+            fitting = [place for place, (_, used) in enumerate(packed) if used + size[one] <= capacity]
+            fitting.sort(key=lambda place: around[packed[place][0][0]] != around[one])  # stable
+            if fitting:
+                members, used = packed[fitting[0]]
+                packed[fitting[0]] = [*members, one], used + size[one]
             else:
                 packed.append(([one], size[one]))
         found = []
@@ -260,6 +262,16 @@ class Schedule:
                 }
             )
         return found
+
+    def _offsets_around(self, mine: list[int], axis: int, label: NDArray[np.int64]) -> dict[int, tuple[int, int]]:
+        """Return, of every component, the first field it is in and the offset there, taken around the edge."""
+        offsets = []
+        for number in mine:
+            left, right = self.pairs[number][axis].T
+            offsets.append((right - left) % self.family.fields[number].right[axis])
+        offset, field = np.concatenate(offsets), np.repeat(mine, [len(part) for part in offsets])
+        names, first = np.unique(label, return_index=True)
+        return {int(name): (int(field[at]), int(offset[at])) for name, at in zip(names, first, strict=True)}
 
     def runs(self, number: int, axis: int, place: int = 0) -> list[Indices]:
         """Return, for every pair of a field on an axis, the indices of the pairs of an input that it reads."""
@@ -292,9 +304,10 @@ class Schedule:
 
 
 def _ordered(mask: Mask) -> Indices:
-    # Needed pairs in the order of their offset, then of their position: neighbours of one plane are neighbours here.
+    # Needed pairs in the order of their offset, taken around the edge, then of their right position: neighbours of one
+    # plane are neighbours here, and so are the two planes that together have one entry for every right position.
     left, right = np.nonzero(mask)
-    order = np.lexsort((left, right - left))
+    order = np.lexsort((right, (right - left) % mask.shape[1]))
     return np.stack([left, right], axis=1)[order].astype(np.int32)
 
 

@@ -167,10 +167,12 @@ def _left_maps(main: Plan, maps: Images, n: int) -> Images:
     groups, size, lanes = maps.shape
     by_image = maps.transpose(0, 2, 1).reshape(groups * lanes, size)[:n]
     parts = [np.zeros((n, 0), dtype=maps.dtype)]
-    for offset, step, area, scale in main.left_maps:
-        factor = maps.dtype.type(scale)
-        parts.append(by_image[:, offset : offset + area] * factor)
-        parts.append(by_image[:, offset + step : offset + step + area] * (1 / factor))
+    for one in main.left_maps:
+        h, w = one.shape
+        factor = maps.dtype.type(one.scale)
+        for start, scale in ((one.offset, factor), (one.offset + one.apart, 1 / factor)):
+            rows = (by_image[:, start : start + h * w] * scale).reshape(n, h, w)
+            parts.append(np.tile(rows, (1, 1, one.times)).reshape(n, -1))
     return np.concatenate(parts, axis=1)
 
 

@@ -12,16 +12,22 @@
 //   both vectors of a cache line in one loop, four chains of operations in flight                     49
 //   the left image's maps scaled once an image and not once a block                                   45
 //   one row's chains and no more, its sums along columns stored, two rows summed in a pass of their own  42 (38 at 16x16)
+//   planes of offsets d and d - 8 carried as one, which breaks where the second begins                  38
+//   relus alone in the first pass; the second slides along both axes, two rows and one vector at a time   36 (34 at 16x16)
 // Estrin's scheme for the polynomials (31 against 28 in a loop of its own), beginning the next column's square root early
 // (more spills than it hid), sums along the rows made when the next layer loads them (31 against 30 in a loop of its own)
-// and with the ring merged into the relu's loop (36) were slower.
+// and with the ring merged into the relu's loop (36), the break between two planes as a mask of all bits instead of a
+// branch (43 against 39), bundles of 8 lanes instead of 16 (50,000 against 59,000 pairs a second of NAS-Bench-201 cells)
+// and additions of the second pass as fused ones with 1, to use all four pipes (37 against 36), were slower.
 //
 // What bounds it: 17 multiplications or fused ones a vector (5 + 4 of the polynomials, 8 others) and a square root that
-// blocks a multiplier for about 2.4 of them: 19.4 cycles for two vectors on two pipes. The AVX2 loop of relus and sums along
-// columns has 68 instructions for 16 entries (counted from the disassembly; the four chains before had 101, a third of
-// them spills) and takes 24 cycles; the sums along rows take 6, whose 4 stores of 32 bytes are all that one store a cycle
-// allows. A square of 8x8 entries takes 33 all in all, one of 4x4 40, one of 2x2 65 (a layer waits for the one before it):
-// short planes are what is left above 30. At 32x32 a plane of S and T is 128 KiB and lives in L2: 38 to 42.
+// blocks a multiplier for about 2.4 of them: 19.4 cycles for two vectors on two pipes. The AVX2 loop of relus has 55
+// instructions for 16 entries (counted from the disassembly; four chains with the sums had 101, one with those along the
+// columns 69) and takes half of the time at 16x16, 18 to 19 cycles: it is at its bound. What a core keeps in flight
+// decides how near: 256 instructions, four columns of 55, cover the 80 cycles that one column takes. The window sums have
+// 29 instructions for 16 entries of S and T and take about 6 cycles; the rest is the beginning and end of short rows, the
+// input's dot products, the first conv and the last relu. At 32x32 a plane of S and T is 128 KiB and lives in L2, and the
+// right images' maps of ten layers, 1.3 MB, in L3: 40.
 //
 // Networks with poolings inside (NAS-Bench-201 cells): a field at 8x8 is 4,096 lines, 512 KiB of S and T, as large as an L2
 // cache. Half of their time goes into one-sided window sums and sums of fields, 15 to 20 cycles for 16 entries of S and T;
@@ -166,11 +172,11 @@ void run_linear(const Axis& rows, const Axis& columns, int32_t flags, Field<R> i
 template <class R, bool itself>
 struct Maps {
     const R *root1, *inverse1, *root2, *inverse2;
-    int64_t w1, w2;
+    int64_t step1, w2;  // from one row to the next
 
     Maps(const Program& program, const Instruction& op, const Images<R, itself>& images)
-        : w1(program.variance_w[op.u]), w2(program.variance_w[op.v]) {
-        const int64_t area1 = w1 * program.variance_h[op.u], area2 = w2 * program.variance_h[op.v];
+        : step1(itself ? program.variance_w[op.u] : program.left_step[op.u]), w2(program.variance_w[op.v]) {
+        const int64_t area1 = step1 * program.variance_h[op.u], area2 = w2 * program.variance_h[op.v];
         root1 = images.left_maps + (itself ? int64_t(program.variance_offset[op.u]) * lanes<R> : int64_t(op.left_offset));
         inverse1 = root1 + (itself ? apart(area1) * lanes<R> : area1);
         root2 = images.right_maps + int64_t(program.variance_offset[op.v]) * lanes<R>;
@@ -192,7 +198,7 @@ void run_relu(const Program& program, const Instruction& op, const Axis& rows, c
     const Maps<R, itself> maps(program, op, images);
     const R scale = op.n_in ? R(op.coefficient[0]) : R(1);
     for (int32_t n = 0; n < rows.n; ++n) {
-        const int64_t row1 = rows.left[n] * maps.w1, row2 = rows.right[n] * maps.w2;
+        const int64_t row1 = rows.left[n] * maps.step1, row2 = rows.right[n] * maps.w2;
         const int64_t to = int64_t(rows.out[n]) * columns.out_stride;
         const int64_t from = op.n_in ? int64_t(rows.in[n]) * columns.in_stride[0] : 0;
         for (int32_t m = 0; m < columns.n; ++m) {
@@ -240,6 +246,9 @@ struct Rectangle {
     const R *s_in, *t_in, *inverse1, *root1, *inverse2, *root2;
     R *s_out, *t_out;
     int64_t in_step, left_step, right_step, out_step;
+    // Of two runs side by side, where the second begins, or beyond the end; the left image's rows begin anew there.
+    int32_t second_row, second_column;
+    int64_t left_back;
 };
 
 template <int n>
@@ -303,124 +312,117 @@ struct Heads {
     }
 };
 
-// `count` rows from row n on: relu values, and their sums of three along the columns, which slide in registers, into
-// s_sums[g] and t_sums[g]. Writes one sum that is none before the first. Where `values` is given, the relu values
-// themselves too: S and T of one row after the other.
-template <class R, bool itself, bool sign_known, bool tangent, bool heads, int count>
-inline __attribute__((always_inline)) void slide_columns(const Rectangle<R>& of, int32_t n, R* const* s_sums, R* const* t_sums, R* values) {
-    constexpr int each = Lanes<R>::vectors;
-    using Many = Bundle<R, count * each>;
-    const auto right_of = [](const R* p, int64_t step, int64_t m) __attribute__((always_inline)) {
-        Many x;
-        for (int g = 0; g < count; ++g)
-            for (int j = 0; j < each; ++j) x.of[g * each + j] = Vec<R>::load(p + g * step + m * lanes<R> + j * Vec<R>::width);
-        return x;
-    };
-    const auto left_of = [](const R* p, int64_t step, int64_t m, R factor) __attribute__((always_inline)) {
-        Many x;
-        for (int g = 0; g < count; ++g)
-            for (int j = 0; j < each; ++j)
-                x.of[g * each + j] = itself ? Vec<R>::load(p + g * step + m * lanes<R> + j * Vec<R>::width) * Vec<R>::all(factor)
-                                            : Vec<R>::all(p[g * step + m]);
-        return x;
-    };
-    const auto keep = [](R* const* p, int64_t m, const Many& x) __attribute__((always_inline)) {
-        for (int g = 0; g < count; ++g)
-            for (int j = 0; j < each; ++j) x.of[g * each + j].store(p[g] + m * lanes<R> + j * Vec<R>::width);
-    };
+// Relu values of row n, into `s_row` and `t_row`.
+template <class R, bool itself, bool sign_known, bool tangent>
+inline __attribute__((always_inline)) void relu_row(const Rectangle<R>& of, int32_t n, R* s_row, R* t_row) {
     const R *const s_in = of.s_in + n * of.in_step, *const t_in = of.t_in + n * of.in_step;
-    const R *const inverse1 = of.inverse1 + n * of.left_step, *const root1 = of.root1 + n * of.left_step;
+    const int64_t left_row = n * of.left_step - (n >= of.second_row ? of.left_back : 0);
+    const R *const inverse1 = of.inverse1 + left_row, *const root1 = of.root1 + left_row;
     const R *const inverse2 = of.inverse2 + n * of.right_step, *const root2 = of.root2 + n * of.right_step;
-    Many last_s = Many::all(0), last_t = last_s, two_s = last_s, two_t = last_s;
+    const auto left_of = [](const R* p, int64_t m, R factor) __attribute__((always_inline)) {
+        return itself ? get(p, m) * Lanes<R>::all(factor) : Lanes<R>::all(p[m]);
+    };
     const int64_t columns = of.columns;
     for (int64_t m = 0; m < columns; ++m) {
-        Many s = right_of(s_in, of.in_step, m), t = tangent ? right_of(t_in, of.in_step, m) : s;
-        relu<sign_known, tangent>(s, t, left_of(inverse1, of.left_step, m, R(1) / of.scale), right_of(inverse2, of.right_step, m),
-                                  left_of(root1, of.left_step, m, of.scale), right_of(root2, of.right_step, m));
-        if (heads) {
-            R* const s_values[] = {values, values + 2 * columns * lanes<R>};
-            R* const t_values[] = {values + columns * lanes<R>, values + 3 * columns * lanes<R>};
-            keep(s_values, m, s);
-            if (tangent) keep(t_values, m, t);
-        }
-        keep(s_sums, m - 1, two_s + s);
-        two_s = last_s + s;
-        last_s = s;
-        if (!tangent) continue;
-        keep(t_sums, m - 1, two_t + t);
-        two_t = last_t + t;
-        last_t = t;
+        auto s = get(s_in, m), t = tangent ? get(t_in, m) : s;
+        relu<sign_known, tangent>(s, t, left_of(inverse1, m, R(1) / of.scale), get(inverse2, m), left_of(root1, m, of.scale), get(root2, m));
+        put(s, s_row, m);
+        if (tangent) put(t, t_row, m);
     }
-    keep(s_sums, columns - 1, two_s);
-    if (tangent) keep(t_sums, columns - 1, two_t);
 }
 
-// `count` (1 or 2) output rows: sums of three neighbours among 1 + `count` + 1 rows of sums along the columns.
+// `count` (1 or 2) output rows: window sums of three neighbours among 1 + `count` + 1 rows of relu values, those along the
+// columns sliding in registers.
 template <class R, bool tangent, bool add, int count>
-inline __attribute__((always_inline)) void slide_rows(const Rectangle<R>& of, int32_t n, const R* const* s_sums, const R* const* t_sums) {
+inline __attribute__((always_inline)) void sum_windows(const Rectangle<R>& of, int32_t n, const R* const* s_rows, const R* const* t_rows) {
     using V = Vec<R>;
+    struct Rows {
+        V s[count], t[count];
+    };
     R *const s_out = of.s_out + n * of.out_step, *const t_out = of.t_out + n * of.out_step;
-    const int64_t entries = of.columns * lanes<R>, step = of.out_step;
-    for (int64_t i = 0; i < entries; i += V::width) {
-        const auto at = [&](const R* const* sums, int k) __attribute__((always_inline)) { return V::load(sums[k] + i); };
-        const V middle = at(s_sums, 1) + at(s_sums, 2);
-        const V low = at(s_sums, 0) + middle, high = count == 2 ? middle + at(s_sums, 3) : low;
-        low.store(s_out + i);
-        if (count == 2) high.store(s_out + step + i);
-        if (!tangent) continue;
-        const V middle_t = at(t_sums, 1) + at(t_sums, 2);
-        const V low_t = at(t_sums, 0) + middle_t, high_t = count == 2 ? middle_t + at(t_sums, 3) : low_t;
-        (add ? low_t + low : low_t).store(t_out + i);
-        if (count == 2) (add ? high_t + high : high_t).store(t_out + step + i);
+    const int64_t step = of.out_step, end = of.columns * lanes<R>, second = of.second_column * int64_t(lanes<R>);
+    const auto along_rows = [&](int64_t i) __attribute__((always_inline)) {
+        Rows x;
+        const auto sum = [&](const R* const* rows, V* to) __attribute__((always_inline)) {
+            const auto at = [&](int k) __attribute__((always_inline)) { return V::load(rows[k] + i); };
+            const V middle = at(1) + at(2);
+            to[0] = at(0) + middle;
+            if (count == 2) to[count - 1] = middle + at(3);
+        };
+        sum(s_rows, x.s);
+        if (!tangent) return x;
+        sum(t_rows, x.t);
+        for (int g = 0; g < count && add; ++g) x.t[g] = x.t[g] + x.s[g];
+        return x;
+    };
+    const auto give = [&](const Rows& x, int64_t i) __attribute__((always_inline)) {
+        for (int g = 0; g < count; ++g) {
+            x.s[g].store(s_out + g * step + i);
+            if (tangent) x.t[g].store(t_out + g * step + i);
+        }
+    };
+    const auto plus = [](const Rows& x, const Rows& y) __attribute__((always_inline)) {
+        Rows sum;
+        for (int g = 0; g < count; ++g) {
+            sum.s[g] = x.s[g] + y.s[g];
+            if (tangent) sum.t[g] = x.t[g] + y.t[g];
+        }
+        return sum;
+    };
+    for (int64_t j = 0; j < lanes<R>; j += V::width) {
+        Rows last = along_rows(j), two = last;
+        for (int64_t i = j + lanes<R>; i < end; i += lanes<R>) {
+            const Rows x = along_rows(i);
+            if (i - j == second) {
+                give(two, i - lanes<R>);
+                two = last = x;
+                continue;
+            }
+            give(plus(two, x), i - lanes<R>);
+            two = plus(last, x);
+            last = x;
+        }
+        give(two, end - lanes<R> + j);
     }
 }
 
-// The sums along the columns of four rows are kept; two output rows are made of them at a time, when the next two rows of
-// the input are read: so the output may take the input's place. `row0`, `column0` are the rectangle's first for the heads.
-template <class R, bool itself, bool sign_known, bool tangent, bool add, bool heads>
+// The relu values of four rows are kept; two output rows are made of them at a time, when the next two rows of the input
+// are read: so the output may take the input's place. `row0`, `column0` are the rectangle's first for the heads.
+template <class R, bool itself, bool sign_known, bool tangent, bool add>
 __attribute__((noinline)) void slide(const Rectangle<R>& of, int32_t row0, int32_t column0, Heads<R>* read_by, R* buffer) {
-    const int64_t row = apart(of.columns + 1) * lanes<R>;
-    R* s[4];
-    R* t[4];
-    for (int k = 0; k < 4; ++k) {
-        s[k] = buffer + 2 * k * row + lanes<R>;
+    const int64_t row = apart(of.columns) * lanes<R>;
+    R *s[5], *t[5];
+    for (int k = 0; k < 5; ++k) {
+        s[k] = buffer + 2 * k * row;
         t[k] = s[k] + row;
     }
-    R* const values = buffer + 8 * row;
-    const auto clear = [&](int k) __attribute__((always_inline)) {
-        for (int64_t m = 0; m < of.columns; ++m) {
-            put(Lanes<R>::all(0), s[k], m);
-            if (tangent) put(Lanes<R>::all(0), t[k], m);
-        }
+    for (int64_t m = 0; m < of.columns; ++m) {
+        put(Lanes<R>::all(0), s[4], m);
+        if (tangent) put(Lanes<R>::all(0), t[4], m);
+    }
+    const auto take = [&](int32_t n, int k) __attribute__((always_inline)) {
+        relu_row<R, itself, sign_known, tangent>(of, n, s[k], t[k]);
+        if (read_by) read_by->template add<tangent>(row0 + n, column0, of.columns, s[k], t[k]);
     };
-    const auto take = [&](auto count, int32_t n, int k) __attribute__((always_inline)) {
-        slide_columns<R, itself, sign_known, tangent, heads, count.value>(of, n, s + k, t + k, values);
-        if (!heads) return;
-        const int64_t step = of.columns * lanes<R>;
-        for (int g = 0; g < count.value; ++g)
-            read_by->template add<tangent>(row0 + n + g, column0, of.columns, values + 2 * g * step, values + (2 * g + 1) * step);
+    const auto give = [&](auto count, int32_t n, int above, int k, int below) __attribute__((always_inline)) {
+        const R* const s_rows[] = {s[above], s[k], s[count.value == 2 ? k + 1 : below], s[below]};
+        const R* const t_rows[] = {t[above], t[k], t[count.value == 2 ? k + 1 : below], t[below]};
+        sum_windows<R, tangent, add, count.value>(of, n, s_rows, t_rows);
     };
-    clear(0);
-    take(Count<1>{}, 0, 1);
+    take(0, 1);
     for (int32_t n = 0; n < of.rows; n += 2) {
         const int32_t left = of.rows - n - 1;  // rows that are not yet read
-        if (left >= 2 && vector_bytes == 64) {
-            // 32 registers hold the chains of two rows beside the constants, 16 do not.
-            take(Count<2>{}, n + 1, 2);
+        if (left >= 1) take(n + 1, 2);
+        if (left >= 2) take(n + 2, 3);
+        const int above = n == 0 || n == of.second_row ? 4 : 0;
+        if (left == 0) {
+            give(Count<1>{}, n, above, 1, 4);
+        } else if (n + 1 == of.second_row) {
+            give(Count<1>{}, n, above, 1, 4);
+            give(Count<1>{}, n + 1, 4, 2, left >= 2 ? 3 : 4);
         } else {
-            if (left >= 1)
-                take(Count<1>{}, n + 1, 2);
-            else
-                clear(2);
-            if (left >= 2)
-                take(Count<1>{}, n + 2, 3);
-            else
-                clear(3);
+            give(Count<2>{}, n, above, 1, left >= 2 && n + 2 != of.second_row ? 3 : 4);
         }
-        if (left >= 1)
-            slide_rows<R, tangent, add, 2>(of, n, s, t);
-        else
-            slide_rows<R, tangent, add, 1>(of, n, s, t);
         for (int k = 0; k < 2; ++k) {
             R *const s_old = s[k], *const t_old = t[k];
             s[k] = s[k + 2];
@@ -440,14 +442,19 @@ void run_sliding(const Program& program, const Instruction& op, const Axis& rows
     Rectangle<R> of;
     of.scale = R(op.coefficient[0]);
     of.in_step = int64_t(columns.in_stride[0]) * lanes<R>;
-    of.left_step = maps.w1 * left_lanes;
+    of.left_step = maps.step1 * left_lanes;
     of.right_step = maps.w2 * lanes<R>;
     of.out_step = int64_t(columns.out_stride) * lanes<R>;
-    for (int32_t k = 0; k < rows.n_segments; ++k)
-        for (int32_t l = 0; l < columns.n_segments; ++l) {
+    const bool two_runs = !itself && columns.second;
+    const bool two_row_runs = !itself && rows.second;
+    of.second_column = two_runs ? columns.second : columns.n;
+    of.second_row = two_row_runs ? rows.second : rows.n;
+    of.left_back = int64_t(program.variance_h[op.u]) * of.left_step;
+    for (int32_t k = 0; k < (two_row_runs ? 1 : rows.n_segments); ++k)
+        for (int32_t l = 0; l < (two_runs ? 1 : columns.n_segments); ++l) {
             const int32_t n = rows.segments[k], m = columns.segments[l];
-            of.rows = rows.segments[k + 1] - n;
-            of.columns = columns.segments[l + 1] - m;
+            of.rows = two_row_runs ? rows.n : rows.segments[k + 1] - n;
+            of.columns = two_runs ? columns.n : columns.segments[l + 1] - m;
             const int64_t from = rows.in[n] * of.in_step + columns.in[m] * lanes<R>;
             const int64_t left = rows.left[n] * of.left_step + columns.left[m] * left_lanes;
             const int64_t right = rows.right[n] * of.right_step + columns.right[m] * lanes<R>;
@@ -460,19 +467,10 @@ void run_sliding(const Program& program, const Instruction& op, const Axis& rows
             of.root2 = maps.root2 + right;
             of.s_out = out.s + to;
             of.t_out = out.t + to;
-            const bool add = op.flags & add_s;
-            if constexpr (!itself)
-                if (read_by) {
-                    if (add)
-                        slide<R, itself, sign_known, tangent, true, true>(of, n, m, read_by, buffer);
-                    else
-                        slide<R, itself, sign_known, tangent, false, true>(of, n, m, read_by, buffer);
-                    continue;
-                }
-            if (add)
-                slide<R, itself, sign_known, tangent, true, false>(of, n, m, nullptr, buffer);
+            if (op.flags & add_s)
+                slide<R, itself, sign_known, tangent, true>(of, n, m, read_by, buffer);
             else
-                slide<R, itself, sign_known, tangent, false, false>(of, n, m, nullptr, buffer);
+                slide<R, itself, sign_known, tangent, false>(of, n, m, read_by, buffer);
         }
 }
 
@@ -482,7 +480,7 @@ void gather_row(const Axis& rows, const Axis& columns, const Images<R, itself>& 
                 Field<R> in, int32_t n, R* row, R* sums_s, R* sums_t) {
     const int32_t n_relu = columns.n_relu;
     R* row_t = row + (n_relu + 1) * lanes<R>;
-    const int64_t row1 = rows.left[n] * maps.w1, row2 = rows.right[n] * maps.w2;
+    const int64_t row1 = rows.left[n] * maps.step1, row2 = rows.right[n] * maps.w2;
     const int64_t from = int64_t(rows.in[n]) * columns.in_stride[0], to = int64_t(n) * columns.n;
     for (int32_t m = 0; m < n_relu; ++m) {
         auto s = get(in.s, from + columns.in[m]), t = tangent ? get(in.t, from + columns.in[m]) : s;

@@ -21,6 +21,7 @@ class Loaded {
         program.n_variances = next();
         program.variance_h = take(program.n_variances);
         program.variance_w = take(program.n_variances);
+        program.left_step = take(program.n_variances);
         program.variance_offset = take(program.n_variances);
         program.map_size = next();
         program.left_size = next();
@@ -95,14 +96,14 @@ class Loaded {
             const int32_t groups = axis == 0 ? level.n_row_groups : level.n_column_groups;
             for (Instruction& op : list) {
                 auto& tables = *axes_.emplace_back(std::make_unique<std::vector<Axis>>(groups));
-                for (Axis& table : tables) read_axis(op, table);
+                for (Axis& table : tables) read_axis(op, axis, table);
                 (axis == 0 ? op.rows : op.columns) = tables.data();
             }
         }
         level.instructions = list.data();
     }
 
-    void read_axis(const Instruction& op, Axis& table) {
+    void read_axis(const Instruction& op, int axis, Axis& table) {
         table = Axis{};
         if (op.kind == layer_kind) {
             table.n_relu = next();
@@ -120,6 +121,7 @@ class Loaded {
             read_linear(table);
             table.n_segments = next();
             table.segments = take(table.n_segments ? table.n_segments + 1 : 0);
+            find_second(op, axis, table);
             return;
         }
         table.n = next();
@@ -152,6 +154,16 @@ class Loaded {
                 break;
             default: throw std::logic_error("an unknown instruction");
         }
+    }
+
+    void find_second(const Instruction& op, int axis, Axis& table) {
+        if (table.n_segments != 2) return;
+        const int32_t second = table.segments[1], side = (axis == 0 ? program.variance_h : program.variance_w)[op.u];
+        const auto beside = [&](const int32_t* p) { return p[second] == p[second - 1] + 1; };
+        if (!beside(table.in) || !beside(table.right) || !beside(table.out)) return;
+        if (table.left[second] != 0 || table.left[second - 1] != side - 1) return;
+        if (axis == 1 && program.left_step[op.u] != 2 * side) return;
+        table.second = second;
     }
 
     void read_linear(Axis& table) {

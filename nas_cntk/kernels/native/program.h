@@ -55,6 +55,9 @@ struct Axis {
     int32_t n_relu;
     int32_t n_segments;       // > 0 if the conv's entries are the relu's and its windows are neighbours m - 1, m, m + 1
     const int32_t* segments;  // n_segments + 1: where runs of neighbouring columns begin
+    // Two runs beside one another in all but the left image, where the second begins at 0 as the first ends: where it
+    // begins. 0 for any other.
+    int32_t second;
     const int32_t* head_here;  // of each head: whether one of its weights in this group is not 0
     const double* head_weight;  // of each head: n_relu weights; and the same as floats
     const float* head_weight_single;
@@ -92,6 +95,7 @@ struct Program {
     int32_t n_variances;
     const int32_t* variance_h;
     const int32_t* variance_w;
+    const int32_t* left_step;        // of each map, from one row of the left image to the next: its width, or twice it
     const int32_t* variance_offset;  // of each map's sqrt(v) among all maps; 1/sqrt(v) follows it
     int32_t map_size;                // entries of all variance maps of one image, both kinds
     int32_t left_size;               // entries of a left image's maps: a copy of a map for every scale it is read with
