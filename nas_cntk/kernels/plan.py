@@ -193,7 +193,9 @@ class _Writer:
             if isinstance(one.op, ops.Conv) and one.op.trainable and self.schedule.tangent[op.out]:
                 flags |= ADD_S
             if one.kind == "sum":
-                coefficients = tuple(c / self.scale[i] for c, i in zip(one.coefficients, op.inputs, strict=True))
+                of = dict(zip(one.inputs, one.coefficients, strict=True))
+                through = op.pool if op.pool >= 0 else op.inputs[0]
+                coefficients = tuple(of[i] / self.scale[i] for i in (through, *op.inputs[1:]))
         elif op.kind == Kind.LAYER:
             flags |= NO_OUTPUT
         if op.kind in (Kind.RELU, Kind.LAYER):
@@ -263,7 +265,7 @@ class _Writer:
                 self._real(weights)
             if op.out < 0:
                 return
-        mine = group[op.out]
+        mine = self._in_order(op, axis, group[op.out])
         self._int(len(mine), columns(op.out), *([] if op.kind == Kind.LAYER else strides))
         self._ints(local(op.out, mine))
         pairs = self.pairs[op.out][axis][mine]
@@ -275,9 +277,14 @@ class _Writer:
                 runs = self.schedule.runs(op.out, axis, place)
                 self._ints(local(number, np.array([runs[m][0] for m in mine], dtype=np.int32)))
         if op.kind == Kind.LINEAR:
-            read = op.inputs[0]
-            runs = [local(read, self.schedule.runs(op.out, axis)[m]) for m in mine]
-            self._linear(op.out, axis, runs, np.unique(np.concatenate([_NONE, *runs])))
+            read, window = op.inputs[0], op.pool if op.pool >= 0 else op.out
+            every = self.schedule.runs(window, axis)
+            runs = [local(read, every[m]) for m in mine]
+            self._linear(window, axis, runs, np.unique(np.concatenate([_NONE, *runs])))
+            self._windows(window, read, axis, mine, every, local)
+            for number in op.inputs[1:]:
+                others = self.schedule.runs(op.out, axis, self.family.fields[op.out].inputs.index(number))
+                self._ints(local(number, np.array([others[m][0] for m in mine], dtype=np.int32)))
         if op.kind == Kind.LAYER:
             every = self.schedule.runs(op.out, axis)
             runs = [np.searchsorted(group[op.relu], every[m]).astype(np.int32) for m in mine]
@@ -311,6 +318,47 @@ class _Writer:
         one = self.family.fields[number]
         assert isinstance(one.op, ops.Conv)
         return self.scale[number] / (self.scale[one.inputs[0]] * one.op.kernel**2)
+
+    def _in_order(self, op: Instruction, axis: int, mine: Indices) -> Indices:
+        # Windows of a pooling go along one side of the pairs.
+        one = self.family.fields[op.pool if op.pool >= 0 else op.out]
+        if one.kind != "pool":
+            return mine
+        pairs = self.pairs[op.out][axis][mine]
+        return mine[np.lexsort((pairs[:, one.side], pairs[:, 1 - one.side]))]
+
+    def _windows(
+        self,
+        window: int,
+        read: int,
+        axis: int,
+        mine: Indices,
+        every: list[Indices],
+        local: Callable[[int, Indices], Indices],
+    ) -> None:
+        """Write where runs of neighbours begin and the middle of each window, if windows of three slide."""
+        one = self.family.fields[window]
+        source = self.family.fields[read]
+        size = one.op.kernel if isinstance(one.op, ops.Conv) else one.op.size if one.op else 0
+        same = (source.left, source.right) == (one.left, one.right)
+        if not same or size != 3 or (one.kind == "conv" and self._conv_weight(window) != 1.0):
+            self._int(0)
+            return
+        at = np.full((source.left[axis], source.right[axis]), -1, dtype=np.int32)
+        at[tuple(self.pairs[read][axis].T)] = np.arange(len(self.pairs[read][axis]))
+        middle = at[tuple(self.pairs[window][axis][mine].T)]
+        breaks = [m for m in range(1, len(mine)) if middle[m] not in every[mine[m - 1]]]
+        starts = [0, *breaks, len(mine)]
+        for first, last in zip(starts, starts[1:], strict=False):
+            for m in range(first, last):
+                # Sliding sums add neighbours in this order; pools have them ascending along their side.
+                expected = middle[max(first, m - 1) : min(last, m + 2)]
+                if not np.array_equal(np.sort(every[mine[m]]), np.sort(expected)):
+                    self._int(0)
+                    return
+        self._int(len(starts) - 1)
+        self._ints(np.array(starts, dtype=np.int64))
+        self._ints(local(read, middle))
 
     def _segments(
         self,

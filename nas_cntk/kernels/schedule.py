@@ -22,6 +22,7 @@ Mask = NDArray[np.bool_]  # shape: (h, h'), the needed pairs of positions on one
 Indices = NDArray[np.int32]
 Group = dict[int, Indices]  # of the fields of one level: the indices of their pairs that belong to one group
 
+MOST_ADDED = 2  # fields that are added to a pooling as it is made
 SHORT_PLANE = 8  # pairs along one axis: 8 x 8 entries of S and T are 8 KiB, a quarter of most L1 caches
 
 
@@ -47,7 +48,8 @@ class Instruction:
     Args:
         out: the field it computes, or -1.
         inputs: the fields it reads.
-        relu: of a layer, the field between input and output, which is never stored.
+        relu: of a layer, the field between its first input and output, which is never stored.
+        pool: of a pooling whose result is only added to others, the same.
         readouts: of a head or a layer, which of the chosen heads read its input or its relu, and as which term.
     """
 
@@ -56,6 +58,7 @@ class Instruction:
     inputs: tuple[int, ...] = ()
     relu: int = -1
     readouts: tuple[tuple[int, int], ...] = ()
+    pool: int = -1
 
 
 def needs(family: Fields, heads: Sequence[int], variances: bool) -> dict[int, tuple[Mask, Mask]]:
@@ -149,6 +152,7 @@ class Schedule:
         self.pairs = {
             number: tuple(_ordered(mask) for mask in self.needs[number]) for number in live
         }  # per axis, shape (n, 2)
+        self.added: dict[int, int] = {}  # sums, each with the pooling that is made as it is added
         self.level = self._levels(live)
         self.layers = self._layers(live)
         self.instructions = self._instructions(live)
@@ -158,12 +162,39 @@ class Schedule:
     def _levels(self, live: list[int]) -> dict[int, int]:
         # Poolings mix offsets and get the odd levels; between them everything travels offset by offset.
         level: dict[int, int] = {}
+        sliding, own_maps = self._sliding_pools(live), set(self.maps) if self.own else set()
         for number in live:
             one = self.family.fields[number]
             least = max((level[i] for i in (*one.inputs, *(one.variances if self.own else ()))), default=0)
             odd = one.kind == "pool"
             level[number] = least + (least % 2 != odd)
+            # What is only added to earlier fields is added as it is pooled. (Variances are taken in even levels.)
+            if one.kind == "sum" and len(one.inputs) <= MOST_ADDED + 1 and number not in own_maps:
+                late = [i for i in one.inputs if level[i] == least]
+                if len(late) == 1 and late[0] in sliding:
+                    self.added[number], level[number] = late[0], least
         return level
+
+    def _sliding_pools(self, live: list[int]) -> set[int]:
+        # Poolings of three neighbours that nothing reads but one sum.
+        readers: dict[int, int] = {}
+        for number in live:
+            for read in self.family.fields[number].inputs:
+                readers[read] = readers.get(read, 0) + 1
+        heads = {number for index in self.heads for number, _ in self.family.heads[index].terms}
+        found = set()
+        for number in live:
+            one = self.family.fields[number]
+            if not isinstance(one.op, ops.AvgPool) or readers.get(number, 0) != 1 or number in heads:
+                continue
+            if (one.op.size, one.op.stride, one.op.padding) != (3, 1, "same") or (self.own and number in self.maps):
+                continue
+            # Its windows slide if they read no more than the neighbours of what is needed.
+            masks = self.needs[number]
+            reads = [_reads(one, mask, (one.left[axis], one.right[axis])) for axis, mask in enumerate(masks)]
+            if all(np.array_equal(read, mask) for read, mask in zip(reads, masks, strict=True)):
+                found.add(number)
+        return found
 
     def _layers(self, live: list[int]) -> dict[int, int]:
         """Return the relus that are never stored, each with the conv that alone reads it, or -1 if only heads do."""
@@ -185,6 +216,7 @@ class Schedule:
     def _instructions(self, live: list[int]) -> dict[int, list[Instruction]]:
         by_level: dict[int, list[Instruction]] = {}
         relu_of = {conv: relu for relu, conv in self.layers.items() if conv >= 0}
+        pools = set(self.added.values())
         readouts: dict[int, list[tuple[int, int]]] = {}
         for place, index in enumerate(self.heads):
             for term, (read, _) in enumerate(self.family.heads[index].terms):
@@ -198,7 +230,11 @@ class Schedule:
                 run.append(Instruction(Kind.LAYER, number, self.family.fields[relu].inputs, relu, heads))
             elif self.layers.get(number) == -1:
                 run.append(Instruction(Kind.LAYER, -1, one.inputs, number, read_by))
-            elif number not in self.layers:
+            elif number in self.added:
+                pool = self.added[number]
+                others = tuple(i for i in one.inputs if i != pool)
+                run.append(Instruction(Kind.LINEAR, number, (*self.family.fields[pool].inputs, *others), pool=pool))
+            elif number not in self.layers and number not in pools:
                 run.append(Instruction(_KIND_OF_FIELD[one.kind], number, one.inputs))
             if self.own and number in self.maps:
                 run.append(Instruction(Kind.VARIANCE, inputs=(number,)))
@@ -211,13 +247,13 @@ class Schedule:
         last: dict[int, tuple[int, int]] = {}
         for level, run in self.instructions.items():
             for at, op in enumerate(run):
-                for number in (*op.inputs, *(i for i in (op.relu, op.out) if i >= 0)):
+                for number in (*op.inputs, *(i for i in (op.relu, op.pool, op.out) if i >= 0)):
                     last[number] = max(last.get(number, (-1, -1)), (level, at))
         return last
 
     def groups(self, level: int, axis: int) -> list[Group]:
         """Return the groups of one axis of a level: for every field of it, the indices of its pairs in the group."""
-        mine = [number for op in self.instructions[level] for number in (op.relu, op.out) if number >= 0]
+        mine = [number for op in self.instructions[level] for number in (op.relu, op.pool, op.out) if number >= 0]
         start, total = {}, 0
         for number in mine:
             start[number] = total
@@ -229,6 +265,12 @@ class Schedule:
                     runs = self.runs(number, axis, place)
                     out = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
                     edges.append(np.stack([start[number] + out, start[read] + np.concatenate(runs)], axis=1))
+            if self.family.fields[number].kind == "pool":
+                # Its windows slide along one side: those of one position on the other stay together.
+                fixed = self.pairs[number][axis][:, 1 - self.family.fields[number].side]
+                order = np.argsort(fixed, kind="stable")
+                same = np.diff(fixed[order]) == 0
+                edges.append(start[number] + np.stack([order[:-1][same], order[1:][same]], axis=1))
         label = _components(total, np.concatenate(edges))
         if self.own:
             # Every image with itself: the equal positions come first and together, since relus need the variances.

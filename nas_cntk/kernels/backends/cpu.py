@@ -82,7 +82,7 @@ class _Compiled:
     parts: tuple[_Part, ...]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _compile(archs: tuple[Architecture, ...], image_shape: tuple[int, ...], tangents: bool) -> _Compiled:
     # Kept, since a Gram matrix asks for the same programs tile by tile, and a score for subset and held-out images.
     family = lower(archs, image_shape)

@@ -30,8 +30,10 @@
 // right images' maps of ten layers, 1.3 MB, in L3: 40.
 //
 // Networks with poolings inside (NAS-Bench-201 cells): a field at 8x8 is 4,096 lines, 512 KiB of S and T, as large as an L2
-// cache. Half of their time goes into one-sided window sums and sums of fields, 15 to 20 cycles for 16 entries of S and T;
-// carrying one left image instead of two through them gave 13 %.
+// cache. Half of their time went into one-sided window sums and sums of fields, 15 to 20 cycles for 16 entries of S and T;
+// carrying one left image instead of two through them gave 13 %. Windows that slide along both axes, with other fields
+// added as they are made, and 1x1 convs without the tables gave another 10 % (a 1x1 layer 34 cycles instead of 42). What is
+// left of the window sums, some 20 cycles, is the way from L3 and back: a field read and one written are 1 MiB.
 #include "program.h"
 #include "simd.h"
 
@@ -167,6 +169,125 @@ void run_linear(const Axis& rows, const Axis& columns, int32_t flags, Field<R> i
     }
 }
 
+template <int n>
+struct Count {
+    static constexpr int value = n;
+};
+
+// Window sums of three neighbours along rows and columns, two rows and one vector at a time, those along the columns sliding
+// in registers; up to two other fields, each times its coefficient, added to them. `window`: the input has a tangent; `count`
+// rows; a row above or below that is none is read as row n and multiplied by 0.
+template <class R, int terms, bool window, bool tangent, bool add>
+struct Windows {
+    using V = Vec<R>;
+    template <int count>
+    struct Rows {
+        V s[count], t[window ? count : 1];
+    };
+
+    const Instruction& op;
+    const Axis &rows, &columns;
+    Field<R> in, out;
+    const Field<R>* added;
+    R* weight;  // of every column
+
+    void run() const {
+        for (int32_t m = 0; m < columns.n; ++m) weight[m] = R(columns.weight[m] * op.coefficient[0]);
+        for (int32_t k = 0; k < rows.n_segments; ++k)
+            for (int32_t n = rows.segments[k]; n < rows.segments[k + 1]; n += 2)
+                for (int32_t l = 0; l < columns.n_segments; ++l)
+                    if (n + 1 < rows.segments[k + 1])
+                        pair<2>(n, rows.segments[k], rows.segments[k + 1], columns.segments[l], columns.segments[l + 1]);
+                    else
+                        pair<1>(n, rows.segments[k], rows.segments[k + 1], columns.segments[l], columns.segments[l + 1]);
+    }
+
+    template <int count>
+    inline __attribute__((always_inline)) void pair(int32_t n, int32_t top, int32_t bottom, int32_t first, int32_t last) const {
+        const int64_t stride = columns.in_stride[0] * int64_t(lanes<R>), out_stride = columns.out_stride * int64_t(lanes<R>);
+        const bool above = n > top, below = n + count < bottom;
+        const int64_t from[4] = {rows.in[above ? n - 1 : n] * stride, rows.in[n] * stride, rows.in[n + count - 1] * stride,
+                                 rows.in[below ? n + count : n] * stride};
+        int64_t to[count], from_added[terms ? terms * count : 1];
+        V of_row[count];
+        for (int g = 0; g < count; ++g) {
+            to[g] = rows.out[n + g] * out_stride;
+            of_row[g] = V::all(R(rows.weight[n + g]));
+            for (int k = 0; k < terms; ++k)
+                from_added[k * count + g] = rows.added[int64_t(k) * rows.n + n + g] * int64_t(columns.in_stride[k + 1]) * lanes<R>;
+        }
+        const V with_above = V::all(R(above)), with_below = V::all(R(below));
+        V coefficient[terms ? terms : 1], coefficient_t[terms ? terms : 1];
+        for (int k = 0; k < terms; ++k) {
+            coefficient[k] = V::all(R(op.coefficient[k + 1]));
+            coefficient_t[k] = V::all(op.in_flags[k + 1] ? R(op.coefficient[k + 1]) : R(0));
+        }
+        const auto along_rows = [&](int64_t i) __attribute__((always_inline)) {
+            Rows<count> x;
+            const auto sum = [&](const R* p, V* of) __attribute__((always_inline)) {
+                const auto at = [&](int k) __attribute__((always_inline)) { return V::load(p + from[k] + i); };
+                if (count == 2) {
+                    const V middle = at(1) + at(2);
+                    of[0] = fma(at(0), with_above, middle);
+                    of[count - 1] = fma(at(3), with_below, middle);
+                } else {
+                    of[0] = fma(at(3), with_below, fma(at(0), with_above, at(1)));
+                }
+            };
+            sum(in.s, x.s);
+            if (window) sum(in.t, x.t);
+            return x;
+        };
+        const auto plus = [](const Rows<count>& x, const Rows<count>& y) __attribute__((always_inline)) {
+            Rows<count> sum;
+            for (int g = 0; g < count; ++g) {
+                sum.s[g] = x.s[g] + y.s[g];
+                if (window) sum.t[g] = x.t[g] + y.t[g];
+            }
+            return sum;
+        };
+        for (int64_t j = 0; j < lanes<R>; j += V::width) {
+            const auto give = [&](const Rows<count>& x, int32_t m) __attribute__((always_inline)) {
+                const int64_t column = columns.out[m] * int64_t(lanes<R>) + j;
+                const V of_column = V::all(weight[m]);
+                for (int g = 0; g < count; ++g) {
+                    const V w = of_row[g] * of_column;
+                    V s = x.s[g] * w, t = s;
+                    if (tangent && !add) t = window ? x.t[window ? g : 0] * w : V::all(0);
+                    if (add && window) t = fma(x.t[window ? g : 0], w, s);
+                    for (int k = 0; k < terms; ++k) {
+                        const int64_t at = from_added[k * count + g] + columns.added[int64_t(k) * columns.n + m] * int64_t(lanes<R>) + j;
+                        s = fma(V::load(added[k].s + at), coefficient[k], s);
+                        if (tangent) t = fma(V::load((op.in_flags[k + 1] ? added[k].t : added[k].s) + at), coefficient_t[k], t);
+                    }
+                    s.store(out.s + to[g] + column);
+                    if (tangent) t.store(out.t + to[g] + column);
+                }
+            };
+            Rows<count> before = along_rows(columns.in[first] * int64_t(lanes<R>) + j), two = before;
+            for (int32_t m = first + 1; m < last; ++m) {
+                const Rows<count> x = along_rows(columns.in[m] * int64_t(lanes<R>) + j);
+                give(plus(two, x), m - 1);
+                two = plus(before, x);
+                before = x;
+            }
+            give(two, last - 1);
+        }
+    }
+};
+
+template <class R, int terms>
+__attribute__((noinline)) void run_windows(const Instruction& op, const Axis& rows, const Axis& columns, Field<R> in, const Field<R>* added, Field<R> out, R* buffer) {
+    const bool window = op.flags & tangent_in, tangent = op.flags & tangent_out;
+    const auto with = [&](auto w, auto t, auto a) {
+        Windows<R, terms, bool(w.value), bool(t.value), bool(a.value)>{op, rows, columns, in, out, added, buffer}.run();
+    };
+    if (!tangent) return with(Count<0>{}, Count<0>{}, Count<0>{});
+    if constexpr (terms == 0)
+        if (op.flags & add_s) return window ? with(Count<1>{}, Count<1>{}, Count<1>{}) : with(Count<0>{}, Count<1>{}, Count<1>{});
+    window ? with(Count<1>{}, Count<1>{}, Count<0>{}) : with(Count<0>{}, Count<1>{}, Count<0>{});
+}
+
 // The variance maps that one relu reads: sqrt(v) and 1/sqrt(v) of its left and right input. Those of a left image come
 // with the scale of the relu's input multiplied in; an image with itself has them as they are.
 template <class R, bool itself>
@@ -249,11 +370,6 @@ struct Rectangle {
     // Of two runs side by side, where the second begins, or beyond the end; the left image's rows begin anew there.
     int32_t second_row, second_column;
     int64_t left_back;
-};
-
-template <int n>
-struct Count {
-    static constexpr int value = n;
 };
 
 // What the heads that read a layer's relu have summed up so far, S and T of each, in one block.
@@ -545,6 +661,21 @@ void run_layer(const Program& program, const Instruction& op, const Axis& rows, 
     }
     if (!convolved && !read) return;
     const Maps<R, itself> maps(program, op, images);
+    if (convolved && !read && rows.pointwise && columns.pointwise && tangent == bool(op.flags & tangent_out)) {
+        const bool add = op.flags & add_s;
+        for (int32_t n = 0; n < rows.n; ++n) {
+            const int64_t row1 = rows.left[n] * maps.step1, row2 = rows.right[n] * maps.w2;
+            const int64_t from = int64_t(rows.in[n]) * columns.in_stride[0], to = int64_t(rows.out[n]) * columns.out_stride;
+            for (int32_t m = 0; m < columns.n; ++m) {
+                auto s = get(in.s, from + columns.in[m]), t = tangent ? get(in.t, from + columns.in[m]) : s;
+                relu_at<R, itself, sign_known, tangent>(images, maps, R(op.coefficient[0]), row1 + columns.left[m],
+                                                        row2 + columns.right[m], s, t);
+                put(s, out.s, to + columns.out[m]);
+                if (tangent) put(add ? t + s : t, out.t, to + columns.out[m]);
+            }
+        }
+        return;
+    }
     const int64_t stride = columns.n;
     R* sums_s = buffer + lanes<R> * 2 * (columns.n_relu + 1);
     R* sums_t = sums_s + lanes<R> * rows.n_relu * stride;
@@ -657,6 +788,12 @@ inline void execute(const Program& program, const Instruction& op, const Axis& r
     switch (op.kind) {
         case input_kind: return run_input(program, rows, columns, images, field(op.out));
         case linear_kind:
+            if (rows.n_segments && columns.n_segments) {
+                if (op.n_in == 1) return run_windows<R, 0>(op, rows, columns, in, nullptr, field(op.out), buffer);
+                const Field<R> added[] = {field(op.in[1]), field(op.in[op.n_in - 1])};
+                if (op.n_in == 2) return run_windows<R, 1>(op, rows, columns, in, added, field(op.out), buffer);
+                return run_windows<R, 2>(op, rows, columns, in, added, field(op.out), buffer);
+            }
             if (op.flags & tangent_in) return run_linear<R, 2>(rows, columns, op.flags, in, field(op.out), buffer);
             return run_linear<R, 1>(rows, columns, op.flags, in, field(op.out), buffer);
         case relu_kind: return dispatch_relu(program, op, rows, columns, images, in, field(op.out));

@@ -122,6 +122,8 @@ class Loaded {
             table.n_segments = next();
             table.segments = take(table.n_segments ? table.n_segments + 1 : 0);
             find_second(op, axis, table);
+            table.pointwise = table.n == table.n_relu && table.start[table.n] == table.n && table.width == 1;
+            for (int32_t k = 0; table.pointwise && k < table.n; ++k) table.pointwise = table.list[k] == k && table.weight[k] == 1;
             return;
         }
         table.n = next();
@@ -133,7 +135,17 @@ class Loaded {
                 table.left = take(table.n);
                 table.right = take(table.n);
                 break;
-            case linear_kind: read_linear(table); break;
+            case linear_kind:
+                read_linear(table);
+                table.n_segments = next();
+                if (table.n_segments) {
+                    table.segments = take(table.n_segments + 1);
+                    table.in = take(table.n);
+                } else if (op.n_in > 1) {
+                    throw std::logic_error("windows that do not slide have nothing added");
+                }
+                table.added = take(int64_t(op.n_in - 1) * table.n);
+                break;
             case relu_kind:
                 table.out = take(table.n);
                 table.left = take(table.n);

@@ -50,11 +50,15 @@ struct Axis {
     int32_t width;         // greatest length of a run in `list`
     int32_t out_stride;    // column axis: columns of the output's storage
     const int32_t* in_stride;  // column axis: columns of each input's storage
+    const int32_t* added;  // linear: terms behind the first x n, index in each one's storage
     // A layer: a relu and what alone reads it, heads and at most one conv. `in`, `left`, `right` then describe the relu's
     // n_relu entries, the rest the conv's n; `list` indexes the relu's entries of the group.
     int32_t n_relu;
-    int32_t n_segments;       // > 0 if the conv's entries are the relu's and its windows are neighbours m - 1, m, m + 1
+    // Of a layer > 0 if the conv's entries are the relu's and its windows are neighbours m - 1, m, m + 1; linear: if the
+    // windows are, around `in`.
+    int32_t n_segments;
     const int32_t* segments;  // n_segments + 1: where runs of neighbouring columns begin
+    bool pointwise;  // layer: every window is the relu's entry at the same place, with weight 1
     // Two runs beside one another in all but the left image, where the second begins at 0 as the first ends: where it
     // begins. 0 for any other.
     int32_t second;
@@ -74,8 +78,8 @@ struct Instruction {
     Storage out;
     int32_t n_in;
     const Storage* in;
-    const int32_t* in_flags;  // sum: whether each term has a tangent
-    const double* coefficient;  // sum, head: of each input; relu, layer: the input's scale; variance: one over it
+    const int32_t* in_flags;  // sum, linear: whether each term has a tangent
+    const double* coefficient;  // sum, linear, head: of each input; relu, layer: the input's scale; variance: one over it
     int32_t left_offset;  // relu, layer: of the left image's maps for it
     int32_t u, v;  // relu, layer: variance maps of the left and right image; variance: u
     int32_t n_heads;  // head: one; layer: how many read the relu
