@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas_cntk.errors import NasCntkError, StudyError, UsageError
+from nas_cntk.paper.command import app as paper_app
 from nas_cntk.report.text import DEFAULT_DB
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 studies_app = typer.Typer(help="List, rename or delete studies.", epilog="Example: nas-cntk studies list", **_SETTINGS)
 app.add_typer(studies_app, name="studies")
+app.add_typer(paper_app, name="paper")
 
 Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
 StudyName = Annotated[str | None, typer.Option("--study", help="Study; the newest if not given.")]

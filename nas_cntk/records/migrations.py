@@ -43,8 +43,22 @@ def _validations(connection: sa.Connection) -> None:
     )
 
 
+def _paper(connection: sa.Connection) -> None:
+    """Cells of the paper's tables and plots, and the parts of those under way."""
+    connection.exec_driver_sql(
+        "CREATE TABLE ncntk_paper_cells (settings TEXT PRIMARY KEY, experiment TEXT NOT NULL,"
+        " column_name TEXT NOT NULL, depth INTEGER NOT NULL, accuracy FLOAT, stderr FLOAT,"
+        " train_images INTEGER NOT NULL, test_images INTEGER NOT NULL, seconds FLOAT NOT NULL,"
+        " finished TEXT NOT NULL, details TEXT NOT NULL)"
+    )
+    connection.exec_driver_sql(
+        "CREATE TABLE ncntk_paper_parts (settings TEXT NOT NULL, part TEXT NOT NULL, result TEXT NOT NULL,"
+        " PRIMARY KEY (settings, part))"
+    )
+
+
 # What a database of version n + 1 has beyond one of version n. Append; never edit: old files were made by these.
-MIGRATIONS: tuple[Migration, ...] = (_first_tables, _changes, _validations)
+MIGRATIONS: tuple[Migration, ...] = (_first_tables, _changes, _validations, _paper)
 
 _VERSION_1 = (
     "CREATE TABLE ncntk_studies (study_id INTEGER PRIMARY KEY, created TEXT NOT NULL, target INTEGER NOT NULL,"

@@ -115,6 +115,32 @@ POINTS = sa.Table(
     sa.Column("result", sa.Text, nullable=False),  # JSON
 )
 
+# One row a finished cell of a table or plot of the paper; `settings` is a hash of everything that it depends on.
+PAPER_CELLS = sa.Table(
+    "ncntk_paper_cells",
+    METADATA,
+    sa.Column("settings", sa.Text, primary_key=True),
+    sa.Column("experiment", sa.Text, nullable=False),  # table1 | table2 | theorem1 | theorem2 | gp
+    sa.Column("column_name", sa.Text, nullable=False),
+    sa.Column("depth", sa.Integer, nullable=False),
+    sa.Column("accuracy", sa.Float, nullable=True),  # none where a distance is measured, or every training diverged
+    sa.Column("stderr", sa.Float, nullable=True),
+    sa.Column("train_images", sa.Integer, nullable=False),
+    sa.Column("test_images", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("finished", sa.Text, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),  # JSON
+)
+
+# Draws, seeds and grid points of cells that are not finished; gone when the cell is.
+PAPER_PARTS = sa.Table(
+    "ncntk_paper_parts",
+    METADATA,
+    sa.Column("settings", sa.Text, primary_key=True),
+    sa.Column("part", sa.Text, primary_key=True),
+    sa.Column("result", sa.Text, nullable=False),  # JSON
+)
+
 OPTUNA_STUDIES = sa.table("studies", sa.column("study_id", sa.Integer), sa.column("study_name", sa.Text))
 OPTUNA_TRIALS = sa.table(
     "trials",

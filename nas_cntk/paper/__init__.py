@@ -1,0 +1,1 @@
+"""The results of Arora et al. 2019, each recomputed by one command: `nas-cntk paper`."""
