@@ -115,7 +115,7 @@ class CnnUnit:
             of_point(1.0)
         self._checkpoint(cell).unlink(missing_ok=True)
         right = [result for result in results if not result["diverged"]]
-        chosen = max(right, key=paper_recipe._rank) if right else None
+        chosen = max(right, key=paper_recipe.ranking) if right else None
         return Found(
             None if chosen is None else float(str(chosen["test_accuracy"])),
             max(time.monotonic() - started, sum(float(str(result["seconds"])) for result in results)),

@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.text import Text
 
 from nas_cntk.paper.rows import DONE, Row
 from nas_cntk.paper.session import Plan, Planned
 from nas_cntk.report import text
+from nas_cntk.report.bar_view import BarView
 
 _SAID_EVERY = 60.0  # seconds between lines on a unit under way, off a terminal
 _BEFORE_REMAINING = 0.03  # of a unit, below which its own pace says less than the prediction
 
 
-class PaperView:
+class PaperView(BarView):
     """Shows a run on a console; plain lines where that is no terminal."""
 
     def __init__(self, console: Console, db: str) -> None:
-        self._console = console
-        self._db = db
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        super().__init__(console, db)
         self._what = ""
         self._predicted = 0.0
         self._began, self._first, self._said = 0.0, -1.0, 0.0
-
-    def __enter__(self) -> PaperView:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def measures(self, what: str) -> None:
         """Say that a timing is taken."""
@@ -102,33 +88,6 @@ class PaperView:
             where += f"  width {width:g}" + (f"  kappa {kappa:g}" if kappa is not None else "")
         seconds = f"  {text.duration(row.seconds)}" if row.seconds is not None else ""
         self._print(f"{row.experiment} {row.column:<11}  {where:<8}  {found}{seconds}")
-
-    def _show(self, words: str, fraction: float, ahead: str) -> None:
-        if not self._console.is_terminal:
-            return
-        if self._bar is None:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.percentage:>3.0f} %"),
-                TextColumn("{task.fields[ahead]}"),
-                console=self._console,
-                transient=True,
-                refresh_per_second=4,
-            )
-            self._bar.start()
-        if self._task is None:
-            self._task = self._bar.add_task(words, total=1.0, ahead=ahead)
-        self._bar.update(self._task, description=words, completed=fraction, ahead=ahead)
-
-    def _hide(self) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
-
-    def _print(self, line: str) -> None:
-        # Off a terminal a line stays one line, for programs; on one it is folded between words.
-        self._console.print(Text(line), soft_wrap=not self._console.is_terminal)
 
 
 def _unit_lines(plan: Plan, one: Planned, *, many: bool) -> list[str]:

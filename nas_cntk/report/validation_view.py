@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.text import Text
 
 from nas_cntk.records.validations import Validation
 from nas_cntk.report import text
+from nas_cntk.report.bar_view import BarView
 from nas_cntk.report.describe import summary
 from nas_cntk.validate.forecast import Unit
 from nas_cntk.validate.session import Plan
@@ -19,28 +17,16 @@ _SAID_EVERY = 60.0  # seconds between lines on a unit under way, off a terminal
 _BEFORE_REMAINING = 0.03  # of a unit, below which its own pace says less than the prediction
 
 
-class ValidationView:
+class ValidationView(BarView):
     """Shows a validation on a console; plain lines where that is no terminal."""
 
     def __init__(self, console: Console, db: str) -> None:
-        self._console = console
-        self._db = db
+        super().__init__(console, db)
         self._plan: Plan | None = None
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
         self._done = 0
         self._unit: tuple[Unit, float] | None = None
         self._left_after = 0.0  # seconds predicted for the units after this one
         self._began, self._first, self._said = 0.0, 0.0, 0.0
-
-    def __enter__(self) -> ValidationView:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def measures(self, done: int, total: int) -> None:
         """Say that timings are taken."""
@@ -129,30 +115,3 @@ class ValidationView:
             f"CNNs ({wishes.recipe} recipe{grid}): {sizes.cnn:,} images, {wishes.epochs_of_recipe} epochs,"
             f" width {wishes.width_of_recipe}, on {plan.bench.devices.train}"
         )
-
-    def _show(self, words: str, fraction: float, ahead: str = "") -> None:
-        if not self._console.is_terminal:
-            return
-        if self._bar is None:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.percentage:>3.0f} %"),
-                TextColumn("{task.fields[ahead]}"),
-                console=self._console,
-                transient=True,
-                refresh_per_second=4,
-            )
-            self._bar.start()
-        if self._task is None:
-            self._task = self._bar.add_task(words, total=1.0, ahead=ahead)
-        self._bar.update(self._task, description=words, completed=fraction, ahead=ahead)
-
-    def _hide(self) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
-
-    def _print(self, line: str) -> None:
-        # Off a terminal a line stays one line, for programs; on one it is folded between words.
-        self._console.print(Text(line), soft_wrap=not self._console.is_terminal)

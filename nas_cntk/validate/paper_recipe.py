@@ -136,12 +136,12 @@ def run(job: Job) -> Validation:
         result = _trained(job, point, data, split, test, share, best)
         results.append(result)
         if not result["diverged"]:
-            rank = _rank(result)
+            rank = ranking(result)
             best = rank if best is None else max(best, rank)
         job.progress(share[1])
     checkpoint_path(bench.db, bench.study.name, candidate.key, "paper").unlink(missing_ok=True)
     right = [result for result in results if not result["diverged"]]
-    chosen = max(right, key=_rank) if right else None
+    chosen = max(right, key=ranking) if right else None
     accuracy = None if chosen is None else float(str(chosen["test_accuracy"]))
     images = len(dataset.y_test)
     weights = weights_path(bench.db, bench.study.name, candidate.key, "paper")
@@ -176,7 +176,7 @@ def _shares(points: list[Point]) -> Iterator[tuple[Point, tuple[float, float]]]:
         before += weight
 
 
-def _rank(result: dict[str, object]) -> tuple[float, float]:
+def ranking(result: dict[str, object]) -> tuple[float, float]:
     return float(str(result["split_accuracy"])), -float(str(result["split_loss"]))
 
 
@@ -229,7 +229,7 @@ def _trained(
         "epochs": found.epochs,
         "seconds": found.seconds,
     }
-    if not found.diverged and (best is None or _rank(result) > best):
+    if not found.diverged and (best is None or ranking(result) > best):
         # Before the point is recorded: killed in between, it is trained again and its weights are written again.
         path = weights_path(bench.db, bench.study.name, candidate.key, "paper")
         metadata = job.metadata("paper", "ntk", width=point.width, kappa=point.kappa)  # of `finite_network`
