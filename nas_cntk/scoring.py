@@ -1,8 +1,8 @@
-"""The scores by name, and the one door that computes them for an architecture."""
+"""The one door that computes an architecture's scores."""
 
 from __future__ import annotations
 
-import difflib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,48 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_cntk import regression
-from nas_cntk.errors import RegressionError, UsageError
+from nas_cntk.errors import RegressionError
+from nas_cntk.scores import PREFIX, SCORES, Kind, ScoreKind, parse_scores, standard_error
+from nas_cntk.scores.combined import COMPONENTS, combined
 
 if TYPE_CHECKING:
+    import torch
+
     from nas_cntk.architecture import Architecture
 
-Direction = Literal["maximize", "minimize"]
-Kind = Literal["ntk", "nngp"]
+__all__ = ["SCORES", "ArchitectureScores", "ScoreKind", "parse_scores", "score_architecture", "standard_error"]
 
-
-@dataclass(frozen=True, slots=True)
-class ScoreKind:
-    """What a score is called, which way is better, and which kernel it needs (None: the graph alone)."""
-
-    name: str
-    direction: Direction
-    needs_kernel: Kind | None
-    summary: str
-
-
-_REGRESSION: tuple[tuple[str, Direction, str], ...] = (
-    ("holdout_accuracy", "maximize", "accuracy on the held-out images"),
-    ("holdout_mse", "minimize", "mean squared error on the held-out images"),
-    ("loo_accuracy", "maximize", "leave-one-out accuracy on the subset"),
-    ("loo_mse", "minimize", "leave-one-out mean squared error on the subset"),
-    ("log_marginal_likelihood", "maximize", "log likelihood of the subset's labels, one class on average"),
-    ("alignment", "maximize", "centred alignment of kernel and labels on the subset"),
-)
-PREFIX: dict[Kind, str] = {"ntk": "", "nngp": "nngp_"}
-_KERNEL_NAME: dict[Kind, str] = {"ntk": "all marked layers trained", "nngp": "only the readout trained"}
-
-SCORES: dict[str, ScoreKind] = {
-    kind.name: kind
-    for kind in (
-        *(
-            ScoreKind(PREFIX[kernel] + name, direction, kernel, f"{summary}; {_KERNEL_NAME[kernel]}")
-            for kernel in PREFIX
-            for name, direction, summary in _REGRESSION
-        ),
-        ScoreKind("flops", "minimize", None, "multiply-adds of one image at width 64"),
-        ScoreKind("params", "minimize", None, "weights at width 64"),
-    )
-}
+NETWORK_WIDTH = 64  # of the network that finite scores see, where no other is given
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,35 +52,6 @@ class ArchitectureScores:
         return {name: getattr(self, name) for name in self.__slots__ if name != "holdout_correct"}
 
 
-def parse_scores(names: str | Sequence[str]) -> tuple[ScoreKind, ...]:
-    """Return the scores of a comma list or a sequence of names; the first one ranks.
-
-    Raises:
-        UsageError: on an unknown name (with the nearest known one), a repeated one, or none.
-    """
-    parts = names.split(",") if isinstance(names, str) else list(names)
-    found: list[ScoreKind] = []
-    for part in parts:
-        name = part.strip()
-        if name not in SCORES:
-            near = difflib.get_close_matches(name, SCORES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known scores: {', '.join(SCORES)}"
-            raise UsageError(f"unknown score {name[:60]!r}; {hint}")
-        if SCORES[name] in found:
-            raise UsageError(f"score {name} is named twice; name each once, the one that ranks first")
-        found.append(SCORES[name])
-    if not found:
-        raise UsageError(f"no score named; known scores: {', '.join(SCORES)}")
-    return tuple(found)
-
-
-def standard_error(name: str, value: float, subset: int, holdout: int) -> float | None:
-    """Return the binomial standard error of a score by its name; None if it is no accuracy."""
-    if name.endswith("holdout_accuracy"):
-        return regression.standard_error(value, holdout)
-    return regression.standard_error(value, subset) if name.endswith("loo_accuracy") else None
-
-
 def score_architecture(
     arch: Architecture,
     x: NDArray[Any],
@@ -124,10 +65,15 @@ def score_architecture(
     dtype: str = "float32",
     num_classes: int | None = None,
     devices: Sequence[int] | None = None,
+    network: Callable[[], torch.nn.Module] | None = None,
+    sizes: tuple[float, float] | None = None,
+    seed: int = 0,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> ArchitectureScores:
-    """Score an architecture by kernel regression on a subset, tested on held-out images; nothing is trained.
+    """Score an architecture on a subset, tested on held-out images: by kernel regression, and whatever else is asked.
+
+    Nothing is trained, but for `short_training`. A score of a finite network that is not defined is NaN.
 
     Args:
         x: shape (n, h, w, c); y: shape (n,), integers from 0.
@@ -135,10 +81,15 @@ def score_architecture(
         score: a name, a comma list or a sequence of names of `SCORES`.
         ridge: a multiple of the kernel's mean diagonal, or "loo" (see `regression.fit`).
         num_classes: by default one more than the greatest label.
+        network: makes the finite network, input (n, c, h, w), of the scores that need one; by default the standard
+            network of width 64 (`validate.standard`), with batch norm.
+        sizes: parameters and FLOPs, by default the architecture's at width 64.
+        seed: of the finite network's weights.
         progress: called with the fraction done, in [0, 1]; cancelled: polled, see `nas_cntk.kernel`.
 
     Raises:
         UsageError: on an unknown score. IllegalArchitecture: if it does not fit the images.
+        BackendUnavailable: if a score needs torch, which is not installed.
         KernelError, RegressionError: if the kernel or its regression cannot be computed.
     """
     started = time.perf_counter()
@@ -154,6 +105,8 @@ def score_architecture(
     for wanted in asked:
         if wanted.needs_kernel is not None and wanted.needs_kernel not in kinds:
             kinds.append(wanted.needs_kernel)
+    networks = network_names([wanted.name for wanted in asked])
+    kernel_share = 1.0 if not networks else 0.5
 
     values: dict[str, float] = {}
     fits: dict[Kind, tuple[regression.Fit, regression.Holdout]] = {}
@@ -175,7 +128,7 @@ def score_architecture(
                 backend=name,
                 dtype=dtype,
                 devices=devices,
-                progress=_scaled(progress, offset, length),
+                progress=_scaled(progress, kernel_share * offset, kernel_share * length),
                 cancelled=cancelled,
             )
             grams.append({"nngp": result[0], "ntk": result[1]} if len(kinds) == 2 else {kinds[0]: result})
@@ -183,8 +136,21 @@ def score_architecture(
             fitted = regression.fit(grams[0][kind], y, num_classes, ridge)
             fits[kind] = fitted, regression.holdout_scores(fitted, grams[1][kind], y_holdout)
             values.update(_regression_values(PREFIX[kind], *fits[kind]))
-    values["flops"] = float(arch.count_flops(image_shape, num_classes))
-    values["params"] = float(arch.count_parameters(image_shape, num_classes))
+    if sizes is None:
+        sizes = arch.count_parameters(image_shape, num_classes), arch.count_flops(image_shape, num_classes)
+    values["params"], values["flops"] = map(float, sizes)
+    if networks:
+        from nas_cntk.scores.networks import network_scores
+
+        make = network or functools.partial(_standard_network, arch, image_shape, num_classes, seed)
+        offset = kernel_share if kinds else 0.0
+        scaled = _scaled(progress, offset, 1 - offset)
+        found = network_scores(
+            make, networks, (x, y), (x_holdout, y_holdout), seed=seed, progress=scaled, cancelled=cancelled
+        )
+        values.update({name: measured.value for name, measured in found.items()})
+    if any(wanted.name == "combined" for wanted in asked):
+        values["combined"] = combined(values)
 
     first = fits[kinds[0]] if kinds else None
     # The scores asked for come first and in order; what came free follows.
@@ -203,6 +169,18 @@ def score_architecture(
         entry_layers=entry_layers,
         holdout_correct=first[1].correct if first else None,
     )
+
+
+def network_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the scores of a finite network that `names` need, those within `combined` too."""
+    wanted = [part for name in names for part in ((name, *COMPONENTS) if name == "combined" else (name,))]
+    return tuple(dict.fromkeys(n for n in wanted if SCORES[n].needs_network and n != "combined"))
+
+
+def _standard_network(arch: Architecture, image_shape: Sequence[int], num_classes: int, seed: int) -> torch.nn.Module:
+    from nas_cntk.validate.standard import standard_network
+
+    return standard_network(arch, image_shape, num_classes, NETWORK_WIDTH, seed=seed)
 
 
 def _check_images(x: NDArray[Any], x_holdout: NDArray[Any]) -> None:

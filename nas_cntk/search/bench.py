@@ -42,8 +42,15 @@ class Bench:
 
     @property
     def needs_kernel(self) -> bool:
-        """Whether any score needs a kernel; FLOPs and parameters do not."""
+        """Whether any score needs a kernel."""
         return any(kind.needs_kernel is not None for kind in self.scores)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The scores of a finite network that are needed."""
+        from nas_cntk.scoring import network_names
+
+        return network_names([kind.name for kind in self.scores])
 
     def identity(self, space: Space) -> dict[str, object]:
         """Return the identity of a study of `space` on this bench."""
@@ -68,8 +75,22 @@ class Bench:
         pairs = self.subset * (self.subset + 1) // 2 + self.subset * self.holdout
         return float(cost.entry_layers(architecture, self.dataset.image_shape, pairs))
 
-    def score(self, architecture: Architecture, progress: Progress, cancelled: Cancelled) -> ArchitectureScores:
-        """Return every score of an architecture on this bench's split."""
+    def seconds(self, architecture: Architecture, sizes: tuple[int, int], rate: float | None) -> float:
+        """Return the predicted seconds of one score; `rate` in entry-layers/s, None where no kernel is needed."""
+        from nas_cntk.scores.cost import network_seconds
+
+        kernel = 0.0 if rate is None else self.entry_layers(architecture) / rate
+        return kernel + network_seconds(self.networks, sizes[1], self.subset, self.holdout)
+
+    def score(
+        self,
+        architecture: Architecture,
+        progress: Progress,
+        cancelled: Cancelled,
+        sizes: tuple[int, int] | None = None,
+        network: Callable[[], Any] | None = None,
+    ) -> ArchitectureScores:
+        """Return every score of an architecture on this bench's split; a space may bring sizes and network."""
         from nas_cntk.scoring import score_architecture
 
         return score_architecture(
@@ -83,28 +104,44 @@ class Bench:
             backend=self.backend,
             dtype=self.problem.dtype,
             num_classes=self.dataset.num_classes,
+            network=network,
+            sizes=sizes,
+            seed=derived_seed(self.problem.seed, 0, 3),
             progress=progress,
             cancelled=cancelled,
         )
 
     def evaluation(self, space: Space, rate: float | None) -> Evaluation:
         """Return what the loop needs; `rate` in entry-layers/s, None where no kernel is needed."""
-        predict: Callable[[Architecture], float] = (
-            (lambda _: 0.0) if rate is None else (lambda architecture: self.entry_layers(architecture) / rate)
-        )
+        shape, classes = self.dataset.image_shape, self.dataset.num_classes
+        # What a space counts and builds hangs on a proposal's parameters. Equal keys are equal functions.
+        parameters: dict[str, dict[str, Any]] = {}
 
         def propose(trial: Any) -> Architecture:
             try:
-                return space.propose(trial, self.dataset.image_shape)
+                architecture = space.propose(trial, shape)
             except SystemExit as error:
                 # A space that ends the program would end it with the study's lease held and without a word.
                 raise SpaceError(f"propose of space {space.name} exits ({error.code}); mend {space.path}") from None
+            if space.optional:
+                parameters.setdefault(architecture.key, dict(trial.params))
+            return architecture
+
+        def sizes(architecture: Architecture) -> tuple[int, int]:
+            known = parameters.get(architecture.key) if space.optional else None
+            counted = None if known is None else space.sizes(known, shape, classes)
+            return counted or self.sizes(architecture)
+
+        def score(architecture: Architecture, progress: Progress, cancelled: Cancelled) -> ArchitectureScores:
+            known = parameters.get(architecture.key) if space.optional else None
+            network = None if known is None else space.network(known, shape, classes)
+            return self.score(architecture, progress, cancelled, sizes(architecture), network)
 
         return Evaluation(
             propose=propose,
-            score=self.score,
-            predict=predict,
-            sizes=self.sizes,
+            score=score,
+            predict=lambda architecture: self.seconds(architecture, sizes(architecture), rate),
+            sizes=sizes,
             names=self.problem.score,
             subset=self.subset,
             holdout=self.holdout,
@@ -139,6 +176,8 @@ def set_up(problem: Problem, backend: str) -> Bench:
     from nas_cntk.scoring import parse_scores
 
     scores = parse_scores(problem.score)
+    if any(kind.needs_network for kind in scores):
+        import nas_cntk.scores.batch  # noqa: F401  torch is missed before anything is loaded
     resolved = resolve_backend(backend)
     dataset = data.load(
         problem.data, image_size=problem.image_size, download=problem.download, skip_bad=problem.skip_bad

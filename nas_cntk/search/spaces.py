@@ -7,14 +7,14 @@ import hashlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 from nas_cntk.architecture import Architecture, Builder
-from nas_cntk.errors import IllegalArchitecture, RecordsError, SpaceError
+from nas_cntk.errors import IllegalArchitecture, NasCntkError, RecordsError, SpaceError
 
 T = TypeVar("T", None, bool, int, float, str)
 
@@ -34,14 +34,24 @@ class Trial(Protocol):
     def suggest_categorical(self, name: str, choices: Sequence[T]) -> T: ...
 
 
+Parameters = Mapping[str, Any]  # of a trial, by name
+OPTIONAL = ("finite", "cost", "siblings")
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A loaded search space; `source_hash` is the SHA-256 of its file."""
+    """A loaded search space; `source_hash` is the SHA-256 of its file.
+
+    `optional` are the functions that a space need not have: `finite(params, image_shape, num_classes)`, a network of
+    the space's own for the scores of finite networks; `cost(params, image_shape, num_classes)`, its "params" and
+    "flops"; `siblings(params)`, other parameters whose scores come nearly free with these.
+    """
 
     name: str
     path: Path
     source_hash: str
     function: Callable[[Any, tuple[int, int, int]], object]
+    optional: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def propose(self, trial: Any, image_shape: Sequence[int]) -> Architecture:
         """Return the architecture that the space proposes for images (h, w, c).
@@ -65,6 +75,55 @@ class Space:
             )
         proposal.check((height, width, channels))
         return proposal
+
+    def sizes(self, params: Parameters, image_shape: Sequence[int], num_classes: int) -> tuple[int, int] | None:
+        """Return parameters and FLOPs as the space counts them; None if it leaves that to the architecture.
+
+        Raises:
+            SpaceError: if its function `cost` raises, or returns anything but two counts.
+        """
+        if "cost" not in self.optional:
+            return None
+        found = self._call("cost", params, tuple(image_shape), num_classes)
+        try:
+            weights, flops = found["params"], found["flops"]
+            if not (0 <= weights < 2**63 and 0 <= flops < 2**63):
+                raise ValueError
+            return int(weights), int(flops)
+        except (TypeError, KeyError, ValueError):
+            raise SpaceError(
+                f'cost of space {self.name} returned {_short(repr(found))}, not {{"params": ..., "flops": ...}};'
+                f" mend {self.path}"
+            ) from None
+
+    def network(self, params: Parameters, image_shape: Sequence[int], num_classes: int) -> Callable[[], Any] | None:
+        """Return what makes the space's own finite network; None if that is the architecture's standard one."""
+        if "finite" not in self.optional:
+            return None
+        return lambda: self._call("finite", params, tuple(image_shape), num_classes)
+
+    def siblings(self, params: Parameters) -> list[dict[str, Any]]:
+        """Return the parameters of other proposals that come nearly free with one; none if the space names none.
+
+        Raises:
+            SpaceError: if its function raises, or returns anything but a list of parameters.
+        """
+        if "siblings" not in self.optional:
+            return []
+        found = self._call("siblings", params)
+        if not isinstance(found, (list, tuple)) or not all(isinstance(one, Mapping) for one in found):
+            raise SpaceError(
+                f"siblings of space {self.name} returned {_short(repr(found))}, no list of parameters; mend {self.path}"
+            )
+        return [dict(one) for one in found]
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        try:
+            return self.optional[name](*arguments)
+        except NasCntkError:
+            raise
+        except Exception as error:
+            raise SpaceError(f"{name} of space {self.name} {_raised(error, self.path)}; mend {self.path}") from error
 
 
 def head(trial: Trial, builder: Builder, x: int, shape: tuple[int, int]) -> int:
@@ -117,7 +176,11 @@ def load_space(name_or_path: str | os.PathLike[str]) -> Space:
     if not callable(function):
         what = "has no function propose" if function is None else f"has a propose that is {type(function).__name__}"
         raise SpaceError(f"space {path} {what}; define propose(trial, image_shape) -> Architecture")
-    return Space(path.stem, path, digest, function)
+    optional = {name: getattr(module, name) for name in OPTIONAL if hasattr(module, name)}
+    for name, value in optional.items():
+        if not callable(value):
+            raise SpaceError(f"space {path} has a {name} that is {type(value).__name__}; it must be a function")
+    return Space(path.stem, path, digest, function, optional)
 
 
 def _folder() -> Path:

@@ -1,0 +1,37 @@
+"""NAS-Bench-201: one cell of six edges, each one of five ops, repeated in three stages; 15,625 proposals.
+
+The kernel's network has one cell a stage, no batch norm and no widths. Parameters, FLOPs and the scores of finite
+networks are those of the benchmark's own network: five cells a stage of 16, 32 and 64 channels, with batch norm.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from nas_cntk import Architecture, nasbench201
+from nas_cntk.errors import IllegalArchitecture
+from nas_cntk.search.spaces import Trial
+
+if TYPE_CHECKING:
+    import torch
+
+
+def propose(trial: Trial, image_shape: tuple[int, int, int]) -> Architecture:
+    """Return the network of a cell; one whose output does not see its input is refused."""
+    ops = {f"op_{i}_{j}": trial.suggest_categorical(f"op_{i}_{j}", nasbench201.OPS) for i, j in nasbench201.EDGES}
+    text = nasbench201.text_of(ops)
+    if not nasbench201.is_live(text):
+        raise IllegalArchitecture(f"dead cell: the output does not see the input in {text}")
+    return nasbench201.architecture(text)
+
+
+def finite(params: Mapping[str, str], image_shape: tuple[int, int, int], num_classes: int) -> "torch.nn.Module":
+    """Return the benchmark's own network of a proposal, untrained, input (n, c, h, w)."""
+    from nas_cntk.nasbench201.network import network
+
+    return network(nasbench201.text_of(params), num_classes, image_shape[2])
+
+
+def cost(params: Mapping[str, str], image_shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:
+    """Return parameters and multiply-adds of the benchmark's own network."""
+    weights, flops = nasbench201.sizes(nasbench201.text_of(params), image_shape, num_classes)
+    return {"params": weights, "flops": flops}
