@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_cntk.benchmark.command import app as benchmark_app
 from nas_cntk.errors import NasCntkError, StudyError, UsageError
 from nas_cntk.paper.command import app as paper_app
 from nas_cntk.report.text import DEFAULT_DB
@@ -38,6 +39,7 @@ app = typer.Typer(
 studies_app = typer.Typer(help="List, rename or delete studies.", epilog="Example: nas-cntk studies list", **_SETTINGS)
 app.add_typer(studies_app, name="studies")
 app.add_typer(paper_app, name="paper")
+app.add_typer(benchmark_app, name="benchmark")
 
 Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
 StudyName = Annotated[str | None, typer.Option("--study", help="Study; the newest if not given.")]
@@ -78,7 +80,7 @@ SamplerSetting = Annotated[
 def search(
     data: Data = "digits",
     image_size: ImageSize = None,
-    space: Annotated[str, typer.Option(help="Search space: plain, resnet, stages, or FILE.py.")] = "plain",
+    space: Annotated[str, typer.Option(help="Search space: plain, resnet, stages, nasbench201, or FILE.py.")] = "plain",
     trials: Trials = None,
     subset: Subset = 2000,
     holdout: Holdout = 2000,

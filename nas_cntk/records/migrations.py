@@ -57,8 +57,17 @@ def _paper(connection: sa.Connection) -> None:
     )
 
 
+def _benchmark(connection: sa.Connection) -> None:
+    """What benchmarks measured."""
+    connection.exec_driver_sql(
+        "CREATE TABLE ncntk_benchmark_scores (settings TEXT PRIMARY KEY, benchmark TEXT NOT NULL,"
+        " subject TEXT NOT NULL, part TEXT NOT NULL, seconds FLOAT NOT NULL, finished TEXT NOT NULL,"
+        " result TEXT NOT NULL)"
+    )
+
+
 # What a database of version n + 1 has beyond one of version n. Append; never edit: old files were made by these.
-MIGRATIONS: tuple[Migration, ...] = (_first_tables, _changes, _validations, _paper)
+MIGRATIONS: tuple[Migration, ...] = (_first_tables, _changes, _validations, _paper, _benchmark)
 
 _VERSION_1 = (
     "CREATE TABLE ncntk_studies (study_id INTEGER PRIMARY KEY, created TEXT NOT NULL, target INTEGER NOT NULL,"

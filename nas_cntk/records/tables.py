@@ -141,6 +141,19 @@ PAPER_PARTS = sa.Table(
     sa.Column("result", sa.Text, nullable=False),  # JSON
 )
 
+# What a benchmark measured of one subject (a cell), by a hash of everything that it depends on.
+BENCHMARK_SCORES = sa.Table(
+    "ncntk_benchmark_scores",
+    METADATA,
+    sa.Column("settings", sa.Text, primary_key=True),
+    sa.Column("benchmark", sa.Text, nullable=False),  # nasbench201
+    sa.Column("subject", sa.Text, nullable=False),  # canonical key
+    sa.Column("part", sa.Text, nullable=False),  # kernels, or a score of its own
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("finished", sa.Text, nullable=False),
+    sa.Column("result", sa.Text, nullable=False),  # JSON: scores by name, null where undefined
+)
+
 OPTUNA_STUDIES = sa.table("studies", sa.column("study_id", sa.Integer), sa.column("study_name", sa.Text))
 OPTUNA_TRIALS = sa.table(
     "trials",

@@ -19,8 +19,9 @@ _FITTED: Mapping[str, tuple[float, float, float]] = {
 def combined(values: Mapping[str, float]) -> float:
     """Return the weighted sum of the standardised components; NaN if one is not defined.
 
-    Accuracies enter as log odds, parameters as their log, jacov as -log(-jacov). One architecture has a value of its own, whatever else was
-    scored, so a sampler can learn from it; on other data than CIFAR-10 the balance between the components is a guess.
+    Accuracies enter as log odds, parameters as their log, jacov as -log(-jacov). One architecture has a value of its
+    own, whatever else was scored, so a sampler can learn from it; on other data than CIFAR-10 the balance between the
+    components is a guess.
 
     Args:
         values: at least the scores of `COMPONENTS`.

@@ -1,0 +1,1 @@
+"""Benchmarks: how well scores rank architectures whose trained accuracies are known."""
