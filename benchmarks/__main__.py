@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import machine
-import nasbench201
 from measure import Timing, greatest_error, images, pairs_per_second, seconds_of
-from works import PAPER_DEPTHS, WORKS, Work, cntk_v, heads_by_depths, of_spaces
+from works import PAPER_DEPTHS, WORKS, Work, cntk_v, heads_by_depths, nasbench201_cells, of_spaces
 
 import nas_cntk
 from nas_cntk import Architecture
@@ -152,7 +151,7 @@ def nasbench(options: Options, count: int) -> dict[str, Any] | None:
     """NAS-Bench-201 cells, one a stage, at 8x8: total pairs over total seconds, both kernels."""
     if not options.wants("NAS-Bench-201 cells"):
         return None
-    cells = [nasbench201.architecture(text) for text in nasbench201.live_cells(count)]
+    cells = nasbench201_cells(count)
     error = greatest_error(cells[:3] if options.runs < 5 else cells, 8, "both", 1, 2)
     side = 64 if options.runs < 5 else 128
     x1, x2 = images(side, 8, 1), images(side, 8, 2)

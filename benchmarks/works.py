@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas_cntk import Architecture, Builder
+import numpy as np
+
+from nas_cntk import Architecture, Builder, nasbench201
 from nas_cntk.errors import IllegalArchitecture
 
 PAPER_DEPTHS = (3, 4, 6, 11, 21)
@@ -110,3 +113,11 @@ def of_spaces(image_shape: tuple[int, int, int]) -> list[tuple[str, Architecture
                 continue
             break
     return found
+
+
+def nasbench201_cells(count: int) -> list[Architecture]:
+    """The networks of `count` live NAS-Bench-201 cells, drawn without replacement with seed 0."""
+    names = list(nasbench201.every())
+    order = np.random.default_rng(0).permutation(len(names))
+    live = (names[at] for at in order if nasbench201.is_live(names[at]))
+    return [nasbench201.architecture(text) for text in itertools.islice(live, count)]

@@ -31,14 +31,17 @@ def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return x[:30], y[:30], x[30:], y[30:]
 
 
+NETWORK = ("synflow", "naswot", "jacov", "grad_norm", "zico", "short_training", "combined")
+
+
 def test_every_score_has_its_names_direction_and_kernel() -> None:
-    expected = {*NAMES, *(f"nngp_{name}" for name in NAMES), "flops", "params"}
+    expected = {*NAMES, *(f"nngp_{name}" for name in NAMES), "flops", "params", *NETWORK}
     assert set(scoring.SCORES) == expected
     for name, kind in scoring.SCORES.items():
         assert kind.name == name and kind.summary
-        assert kind.needs_kernel == (
-            None if name in ("flops", "params") else "nngp" if name.startswith("nngp_") else "ntk"
-        )
+        assert kind.needs_network == (name in NETWORK)
+        without = name in ("flops", "params") or (name in NETWORK and name != "combined")
+        assert kind.needs_kernel == (None if without else "nngp" if name.startswith("nngp_") else "ntk")
         smaller_is_better = name in ("flops", "params") or name.endswith("mse")
         assert kind.direction == ("minimize" if smaller_is_better else "maximize")
 
@@ -75,7 +78,7 @@ def test_both_kernels_give_all_their_scores(split, ridge) -> None:
     asked = "nngp_loo_accuracy,holdout_mse"
     result = scoring.score_architecture(arch, *split, score=asked, ridge=ridge, backend="reference", dtype="float64")
     assert list(result.values)[:2] == asked.split(",")
-    assert set(result.values) == set(scoring.SCORES)
+    assert set(result.values) == set(scoring.SCORES) - set(NETWORK)
     for prefix, kind in (("", "ntk"), ("nngp_", "nngp")):
         k = kernel(arch, x, kind=kind, backend="reference", dtype="float64")
         fitted = regression.fit(k, y, 3, ridge)

@@ -62,7 +62,7 @@ def nasbench201(
     from rich.console import Console
 
     from nas_cntk.benchmark import session
-    from nas_cntk.benchmark.judge import judge
+    from nas_cntk.benchmark.judge import SIZES, judge
     from nas_cntk.benchmark.tables import table as table_of
     from nas_cntk.benchmark.tables import to_csv, to_json
     from nas_cntk.benchmark.view import BenchmarkView
@@ -117,7 +117,8 @@ def nasbench201(
     console.print()
     if files:
         console.print(f"wrote {', '.join(map(str, files))}", markup=False, soft_wrap=True)
-    best = max(result.verdicts, key=lambda v: v.figures["spearman"] or -2.0, default=None)
-    if best is not None and best.name in names:
+    useful = [v for v in result.verdicts if v.name in names and v.name not in SIZES]
+    best = max(useful, key=lambda v: v.figures["spearman"] or -2.0, default=None)
+    if best is not None:
         follow = text.command("search", "--space", "nasbench201", "--score", best.name, db=db)
         console.print(f"next: {follow}", markup=False, soft_wrap=True)

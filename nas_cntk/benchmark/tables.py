@@ -15,42 +15,41 @@ from nas_cntk.benchmark.judge import BAR, Result, Verdict
 from nas_cntk.benchmark.session import Ended
 from nas_cntk.report import text
 
-# Heading, figure, decimals, and the width of the terminal from which it is shown.
+# Heading, figure, and the width of the terminal from which it is shown.
 _COLUMNS = (
-    ("Kendall", "kendall", 2, 88),
-    ("given FLOPs", "partial_log_flops", 2, 0),
-    ("best half", "spearman_top50", 2, 98),
-    ("quarter", "spearman_top25", 2, 108),
-    ("tenth", "spearman_top10", 2, 0),
-    ("nDCG", "ndcg", 2, 116),
-    ("hits", "hits_top1", 2, 124),
-    ("regret", "regret", 2, 0),
+    ("Kendall", "kendall", 100),
+    ("partial", "partial_log_flops", 0),
+    ("half", "spearman_top50", 114),
+    ("quarter", "spearman_top25", 114),
+    ("tenth", "spearman_top10", 0),
+    ("nDCG", "ndcg", 128),
+    ("hits", "hits_top1", 128),
+    ("regret", "regret", 0),
 )
 
 
 def table(result: Result, width: int) -> Group:
     """Return the verdicts, best Spearman correlation first, and below them the same by convs in the cell."""
     verdicts = sorted(result.verdicts, key=lambda v: -(v.figures["spearman"] or -2.0))
-    main = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    main.add_column("score", no_wrap=True)
-    main.add_column("Spearman  [95 %]", justify="right", no_wrap=True)
-    shown = [column for column in _COLUMNS if width >= column[3]]
-    for heading, *_ in shown:
-        main.add_column(heading, justify="right", no_wrap=True)
-    main.add_column("s/cell", justify="right", no_wrap=True)
+    main = _table("score", "Spearman [95 %]", *(h for h, _, least in _COLUMNS if width >= least), "s/cell")
     for verdict in verdicts:
-        cells = [_interval(verdict)]
-        cells += [_number(verdict.figures[name], decimals) for _, name, decimals, _ in shown]
+        figures = [_number(verdict.figures[name]) for _, name, least in _COLUMNS if width >= least]
         name = verdict.name + (f" ({verdict.cells})" if verdict.cells < len(result.cells) else "")
-        main.add_row(name, *cells, _seconds(verdict.seconds_per_cell))
-    strata = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    strata.add_column("Spearman by convs", no_wrap=True)
+        main.add_row(name, _interval(verdict), *figures, _seconds(verdict.seconds_per_cell))
     sizes = max((v.convs_cells for v in verdicts), key=len, default={})
-    for count, cells_of in sizes.items():
-        strata.add_column(f"{count} ({cells_of})", justify="right", no_wrap=True)
+    strata = _table("Spearman by convs in the cell", *sizes)
+    strata.add_row("cells", *(str(cells) for cells in sizes.values()), style="dim")
     for verdict in verdicts:
-        strata.add_row(verdict.name, *(_number(verdict.by_convs.get(count), 2) for count in sizes))
+        strata.add_row(verdict.name, *(_number(verdict.by_convs.get(count)) for count in sizes))
     return Group(main, Text(), strata, Text(), *_notes(result))
+
+
+def _table(first: str, *others: str) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    made.add_column(first, no_wrap=True)
+    for heading in others:
+        made.add_column(heading, justify="right", no_wrap=True)
+    return made
 
 
 def to_json(ended: Ended, result: Result) -> str:
@@ -87,32 +86,35 @@ def to_csv(result: Result) -> str:
 
 
 def _notes(result: Result) -> list[Text]:
+    dead = sum(not cell.live for cell in result.cells)
     lines = [
-        "Scores that are undefined rank last; FLOPs and parameters count as the more, the better.",
-        "hits: share of the truly best hundredth in the tenth that the score puts first. regret: target lost by taking"
-        " the cell that it puts first.",
+        "partial: given log FLOPs. half, quarter, tenth: among the truly best ones. hits: share of the truly best"
+        " hundredth in the tenth that the score puts first. regret: target lost by taking the cell that it puts first."
+        " FLOPs and parameters count as the more, the better; what is undefined ranks last.",
     ]
-    undefined = [f"{v.name} {v.undefined}" for v in result.verdicts if v.undefined]
+    if dead:
+        lines.append(f"Of {dead} dead cells accuracies are those of guessing, and everything else is undefined.")
+    undefined = [f"{v.name} {v.undefined - dead}" for v in result.verdicts if v.undefined > dead]
     if undefined:
-        lines.append(f"undefined: {', '.join(undefined)}")
-    beaten = [f"{v.name} {_signed(v.above_bar)}" for v in result.verdicts if v.above_bar is not None]
-    if beaten:
-        lines.append(f"Spearman above {BAR} on the same cells, 95 %: {', '.join(beaten)}")
+        lines.append(f"Undefined on live cells: {', '.join(undefined)}.")
+    compared = [(v.name, *v.above_bar) for v in result.verdicts if v.above_bar is not None]
+    for words, names in (
+        ("Above", [name for name, low, _ in compared if low > 0]),
+        ("Below", [name for name, _, high in compared if high < 0]),
+        ("Not told apart from", [name for name, low, high in compared if low <= 0 <= high]),
+    ):
+        if names:
+            lines.append(f"{words} {BAR} (95 %, paired): {', '.join(names)}.")
     return [Text(line, style="dim") for line in lines]
 
 
 def _interval(verdict: Verdict) -> str:
-    value, interval = verdict.figures["spearman"], verdict.intervals["spearman"]
-    found = _number(value, 3)
-    return found if interval is None else f"{found}  [{interval[0]:.2f}, {interval[1]:.2f}]"
+    found, interval = _number(verdict.figures["spearman"]), verdict.intervals["spearman"]
+    return found if interval is None else f"{found} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
-def _number(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}"
-
-
-def _signed(interval: tuple[float, float]) -> str:
-    return f"[{interval[0]:+.2f}, {interval[1]:+.2f}]"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _seconds(value: float | None) -> str:

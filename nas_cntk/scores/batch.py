@@ -52,7 +52,9 @@ def weights(net: nn.Module) -> Iterator[torch.Tensor]:
 def gradients(net: nn.Module, batch: Batch) -> list[torch.Tensor]:
     """Return the gradient of the mean cross-entropy for every trainable one of `weights`; zeros where none arrives."""
     net.zero_grad(set_to_none=True)
-    nn.functional.cross_entropy(net(batch.x), batch.y).backward()  # type: ignore[no-untyped-call]
+    loss = nn.functional.cross_entropy(net(batch.x), batch.y)
+    if loss.requires_grad:
+        loss.backward()  # type: ignore[no-untyped-call]
     return [torch.zeros_like(w) if w.grad is None else w.grad for w in weights(net) if w.requires_grad]
 
 

@@ -20,7 +20,7 @@ def synflow(net: nn.Module, batch: Batch) -> float:
     Source: Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic flow" (2020),
     equation 1; Abdelfattah et al., "Zero-cost proxies for lightweight NAS" (2021), section 3.
     """
-    net = copy.deepcopy(net).double()
+    net = copy.deepcopy(net).double().requires_grad_(True)  # the flow passes through frozen layers as well
     with torch.no_grad():
         for value in net.state_dict().values():
             value.abs_()

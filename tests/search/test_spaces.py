@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nas_cntk import Architecture, Builder
+from nas_cntk import Architecture, Builder, nasbench201
 from nas_cntk.errors import IllegalArchitecture, RecordsError, SpaceError
 from nas_cntk.ops import AvgPool, Conv, Flatten, GlobalAvgPool
 from nas_cntk.search import spaces
 
-SHIPPED = ["plain", "resnet", "stages"]
+SHIPPED = ["plain", "resnet", "stages"]  # with the three heads
 SHAPES = [(8, 8, 1), (12, 10, 3), (16, 16, 3), (28, 28, 1), (32, 32, 3), (1, 1, 1), (2, 5, 3), (3, 1, 2)]
 
 
@@ -70,6 +70,47 @@ def test_a_thousand_random_proposals_are_legal_with_every_head(name: str, shape:
         keys.add(arch.to_json())
     assert heads == {"flatten", "local", "global"}
     assert len(keys) > 50
+
+
+def test_a_thousand_random_cells_of_nasbench201_are_legal_or_dead() -> None:
+    space = spaces.load_space("nasbench201")
+    rng, distributions, dead, seen = random.Random(0), {}, 0, set()
+    for _ in range(1000):
+        trial = Dice(rng, distributions)
+        try:
+            seen.add(space.propose(trial, (8, 8, 3)).to_json())
+        except IllegalArchitecture as error:
+            assert "dead cell" in str(error)
+            dead += 1
+    assert 5 < dead < 60 and len(seen) > 500  # 341 of 15,625 are dead
+    params = nasbench201.edges_of("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
+    assert space.sizes(params, (32, 32, 3), 10) == nasbench201.sizes(nasbench201.text_of(params))
+    make = space.network(params, (32, 32, 3), 10)
+    assert make is not None
+    assert sum(weight.numel() for weight in make().parameters()) == space.sizes(params, (32, 32, 3), 10)[0]
+
+
+PROPOSE = "from nas_cntk import Builder\ndef propose(trial, image_shape):\n    raise ValueError\n"
+
+
+def test_what_a_space_adds_is_checked(tmp_path: Path) -> None:
+    plain = spaces.load_space(written(tmp_path, PROPOSE))
+    assert plain.sizes({}, (8, 8, 1), 10) is None and plain.network({}, (8, 8, 1), 10) is None
+    assert plain.siblings({}) == []
+    good = "def cost(params, image_shape, num_classes):\n    return {'params': params['a'], 'flops': num_classes}\n"
+    assert spaces.load_space(written(tmp_path, PROPOSE + good)).sizes({"a": 3}, (8, 8, 1), 10) == (3, 10)
+    for text, match in (
+        ("cost = 3\n", "has a cost that is int"),
+        ("def cost(params, image_shape, num_classes):\n    return 3\n", "cost of space mine returned 3"),
+        ("def cost(params, image_shape, num_classes):\n    return {'params': -1, 'flops': 1}\n", "cost of space mine"),
+        ("def cost(params):\n    return {}\n", "cost of space mine raised TypeError"),
+        ("def siblings(params):\n    return 'ab'\n", "no list of parameters"),
+        ("def siblings(params):\n    return params['b']\n", "siblings of space mine raised KeyError at line 5"),
+    ):
+        with pytest.raises(SpaceError, match=match):
+            space = spaces.load_space(written(tmp_path, PROPOSE + text))
+            space.sizes({}, (8, 8, 1), 10)
+            space.siblings({})
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -201,7 +242,7 @@ def test_a_file_that_is_no_space_is_one_line(tmp_path: Path, text: str | bytes, 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("plian", "did you mean plain? known spaces: plain, resnet, stages"),
+        ("plian", "did you mean plain? known spaces: nasbench201, plain, resnet, stages"),
         ("zzz", "unknown space 'zzz'; known spaces: "),
         ("", "unknown space ''"),
         ("nowhere.py", "cannot read space nowhere.py: No such file or directory"),

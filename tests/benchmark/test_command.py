@@ -1,0 +1,192 @@
+"""`nas-cntk benchmark nasbench201` on a dozen cells and images made up for the purpose."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import Run, runner
+
+from nas_cntk import nasbench201
+from nas_cntk.benchmark.table import read_table, sample
+from nas_cntk.errors import DataError
+
+DEAD = "|none~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|none~0|nor_conv_3x3~1|none~2|"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield runner(monkeypatch, capsys)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Twelve live cells, two of them the same network, and a dead one; one row more without a target."""
+    cells = random.Random(0).sample([c for c in nasbench201.every() if nasbench201.is_live(c)], 11)
+    # A skip to node 1 and a conv from there is a conv from the input.
+    twins = [
+        "|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|",
+        "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|",
+    ]
+    rows = [(c, 80 + 2 * nasbench201.convs(c)) for c in [*cells, *twins, DEAD]]
+    lines = ["arch_index,arch_str,acc", *(f"{at},{cell},{acc}" for at, (cell, acc) in enumerate(rows))]
+    lines.append(f"99,{nasbench201.text_of(('none',) * 6)},")
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = rng.standard_normal((120, 8, 8, 3)) + 2 * rng.standard_normal((3, 8, 8, 3))[y]
+    np.savez(tmp_path / "images.npz", x=x.astype(np.float32), y=y)
+    return path
+
+
+COMMON = ("--table", "table.csv", "--target", "acc", "--data", "npz:images.npz", "--image-size", "4")
+SMALL = ("--subset", "12", "--holdout", "24", "--db", "b.db")
+
+
+def test_every_score_of_the_same_cells(run: Run, table: Path) -> None:
+    scores = "holdout_accuracy,nngp_holdout_mse,flops,params,jacov,synflow,combined"
+    result = run("benchmark", "nasbench201", *COMMON, *SMALL, "--score", scores, "--json", "--csv", "cells.csv")
+    found = result.json()
+    assert (found["cells"], found["dead"], found["distinct"]) == (14, 1, 13)
+    assert list(found["scores"]) == [*scores.split(","), "params+jacov"]
+    for name, score in found["scores"].items():
+        assert {"spearman", "kendall", "partial_log_flops", "spearman_top10", "interval", "seconds_per_cell"} <= set(
+            score
+        )
+        assert -1 <= score["spearman"] <= 1 and score["interval"][0] <= score["interval"][1], name
+        assert sum(score["cells_by_convs"].values()) == 14 and score["cells"] == 14
+        assert score["undefined"] == (0 if name in ("holdout_accuracy", "flops", "params", "params+jacov") else 1)
+    assert found["scores"]["flops"]["spearman"] > 0.2, "more is better, and the target counts convs"
+    assert found["scores"]["flops"]["seconds_per_cell"] == 0 < found["scores"]["combined"]["seconds_per_cell"]
+    assert "partial_log_flops" in found["scores"]["flops"] and found["scores"]["flops"]["partial_log_flops"] is None
+    with open("cells.csv", newline="", encoding="utf-8") as file:
+        rows = {row["arch_str"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 14
+    dead = rows[DEAD]
+    assert dead["dead"] == "1" and float(dead["holdout_accuracy"]) == pytest.approx(1 / 3) and dead["jacov"] == ""
+    assert len({row["key"] for row in rows.values()}) == 13
+    assert (Path("b-nasbench201.png")).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+    again = run("benchmark", "nasbench201", *COMMON, *SMALL, "--score", scores)
+    assert again.code == 0 and "nothing to compute" in again.out
+    assert "params+jacov" in again.out and "Spearman by convs" in again.out and "next: nas-cntk search" in again.out
+    more = run("benchmark", "nasbench201", *COMMON, *SMALL, "--score", scores + ",naswot", "--no-plot")
+    assert "naswot: 12 cells" in more.out and "exact kernels:" not in more.out and "jacov: 12" not in more.out
+    other = run("benchmark", "nasbench201", *COMMON, *SMALL, "--score", "loo_mse", "--cells-per-stage", "2")
+    assert "exact kernels: 12 cells" in other.out, "another network is another measurement"
+
+
+def test_the_scores_are_those_of_score_architecture(run: Run, table: Path) -> None:
+    from nas_cntk import data, scoring
+
+    run(
+        "benchmark", "nasbench201", *COMMON, *SMALL, "--cells", "3", "--score", "loo_mse", "--csv", "c.csv", "--no-plot"
+    )
+    dataset = data.standardise(data.load("npz:images.npz", image_size=4))
+    split = data.split(dataset, 12, 24, 0)
+    images = split.x, split.y, split.x_holdout, split.y_holdout
+    with open("c.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["dead"] == "0":
+                arch = nasbench201.architecture(row["arch_str"])
+                expected = scoring.score_architecture(arch, *images, score="loo_mse", num_classes=3)
+                assert float(row["loo_mse"]) == pytest.approx(expected.values["loo_mse"], rel=1e-6)
+
+
+def test_short_training_ends_in_time(run: Run, table: Path) -> None:
+    options = ("--score", "flops,short_training", "--train-seconds", "0.001", "--no-plot", "--json")
+    found = run("benchmark", "nasbench201", *COMMON, *SMALL, *options).json()
+    # The dead cell is known without training.
+    assert found["scores"]["short_training"]["cells"] == 2 and found["scores"]["flops"]["cells"] == 14
+
+
+def test_a_larger_sample_begins_with_a_smaller_one(table: Path) -> None:
+    whole = read_table(str(table), "acc")
+    assert len(whole.cells) == 14 and whole.blank == 1
+    assert sample(whole, 9, 5)[:4] == sample(whole, 4, 5) != sample(whole, 4, 6)
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], *reversed(lines[1:])]))
+    assert sample(read_table(str(table), "acc"), 9, 5) == sample(whole, 9, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no column 'arch_str'; it has none"),
+        ("a,b\n", "has no column 'arch_str'; it has a, b"),
+        ("arch_str,b\n", "has no column 'acc'"),
+        ("arch_str,acc\n", "no cell with a acc"),
+        ("arch_str,acc\nx,3\n", "line 2: 'x' is no NAS-Bench-201 cell"),
+        (f"arch_str,acc\n{DEAD},much\n", "line 2: acc is 'much', no number"),
+        (f"arch_str,acc\n{DEAD},inf\n", "no number"),
+        (f"arch_str,acc\n{DEAD},1\n{DEAD},2\n", "line 3: cell .* stands there twice"),
+        ("arch_str,acc\n" + "x" * 200_000 + ",1\n", "line"),
+        ("arch_str,acc\n|,\n", "line 2"),
+    ],
+)
+def test_bad_tables_are_refused_with_the_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message) as caught:
+        read_table(str(path), "acc")
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_are_one_line(run: Run, table: Path) -> None:
+    for arguments, code, words in (
+        (("--table", "none.csv"), 1, "cannot be read"),
+        (("--score", "acuracy"), 2, "unknown score 'acuracy'"),
+        (("--target", "acc2"), 1, "no column 'acc2'"),
+        (("--image-size", "9"), 1, "9"),
+        (("--cells", "1"), 2, "1"),
+    ):
+        result = run("benchmark", "nasbench201", *COMMON, *SMALL, *arguments)
+        assert result.code == code and words in result.err and "Traceback" not in result.err
+
+
+def test_killed_it_goes_on(tmp_path: Path, table: Path) -> None:
+    command = [sys.executable, "-m", "nas_cntk", "benchmark", "nasbench201", *COMMON, *SMALL, "--no-plot"]
+    command += ["--score", "holdout_accuracy,naswot,zico", "--json"]
+    source = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    quiet = {"cwd": tmp_path, "env": environment, "stderr": subprocess.DEVNULL}
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, **quiet)
+    database = tmp_path / "b.db"
+    deadline = time.monotonic() + 60
+    while _measured(database) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    before = _measured(database)
+    assert 3 <= before < 36, "killed in the middle"
+    found = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=tmp_path, env=environment).stdout)
+    assert _measured(database) == 36  # three parts of twelve distinct live cells, each recorded once
+    assert found["scores"]["zico"]["cells"] == 14
+
+
+def _measured(database: Path) -> int:
+    import sqlite3
+
+    if not database.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT count(*) FROM ncntk_benchmark_scores").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
