@@ -53,15 +53,16 @@ def default_search(measured: float, backend: str) -> Check:
     problem = Problem()
     bench = set_up(problem, backend)
     seen = forecast(bench.evaluation(load_space(problem.space), measured), problem.seed, DEFAULT_TRIAL_SECONDS)
+    least, most, total = (text.duration(seconds) for seconds in (seen.least, seen.most, seen.total(DEFAULT_TRIALS)))
     found = (
-        f"`nas-cntk search` ({problem.data}, space {problem.space}, {DEFAULT_TRIALS} trials) takes about"
-        f" {text.duration(seen.total(DEFAULT_TRIALS))}: {text.duration(seen.least)} to {text.duration(seen.most)} a trial"
+        f"`nas-cntk search` ({problem.data}, space {problem.space}, {DEFAULT_TRIALS} trials) takes about {total}:"
+        f" {least} to {most} a trial"
     )
     return Check("search", OK, found)
 
 
 def _nets() -> tuple[Architecture, ...]:
-    """A plain net, one with correlated branches and a stride, and one with a pooling: global, flatten and local heads."""
+    """A plain net, one with correlated branches and a stride, one with a pooling; every kind of head."""
     b = Builder()
     x = b.relu(b.conv(b.relu(b.conv(b.input(), 3)), 3))
     b.dense(b.global_avg_pool(x))
