@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from nas_cntk.records.database import Records
     from nas_cntk.report.board import Board
+    from nas_cntk.report.json_lines import SearchLines, ValidationLines
+    from nas_cntk.report.live import LiveView
     from nas_cntk.report.rows import Row
+    from nas_cntk.report.validation_view import ValidationView
     from nas_cntk.search.session import Ended
     from nas_cntk.search.settings import Options
     from nas_cntk.validate.session import Ended as ValidationEnded
@@ -46,6 +49,8 @@ app.add_typer(paper_app, name="paper")
 Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
 StudyName = Annotated[str | None, typer.Option("--study", help="Study; the newest if not given.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and the last line, and nothing else.")]
+JsonLines = Annotated[bool, typer.Option("--json-lines", help="Print a JSON object for each event, for programs.")]
 Data = Annotated[str, typer.Option(help="Data: digits, cifar10:PATH, npz:PATH, idx:DIR or folder:DIR.")]
 ImageSize = Annotated[int | None, typer.Option(min=1, help="Average images down to N x N pixels.")]
 Subset = Annotated[int, typer.Option(min=1, help="Images that kernels are fitted on.")]
@@ -99,13 +104,14 @@ def search(
     dtype: Dtype = "float32",
     download: Download = False,
     skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Search for architectures.
 
     Without options it searches the plain space on the digits that scikit-learn brings.
     The study is kept in the database: Ctrl-C, or a kill, loses nothing but the trial in progress.
     """
-    from nas_cntk.report.live import LiveView
     from nas_cntk.scoring import parse_scores
     from nas_cntk.search import session
     from nas_cntk.search.settings import Problem, parse_ridge
@@ -115,10 +121,9 @@ def search(
         data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
     )
     options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
-    console = _console()
-    with LiveView(console, db) as view:
+    with _search_view(db, quiet, json_lines) as view:
         ended = session.search(db, study, problem, options, view)
-    _end(console, ended, db)
+    _end(view, ended, db, quiet)
 
 
 @app.command(epilog="Example: nas-cntk resume --trials 60")
@@ -134,20 +139,20 @@ def resume(
     sampler_setting: SamplerSetting = None,
     data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
     db: Db = DEFAULT_DB,
+    quiet: Quiet = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Go on with a study.
 
     It goes on to the total that is stored with it, or to the one given. Limits, backend and sampler may change; the
     change is recorded.
     """
-    from nas_cntk.report.live import LiveView
     from nas_cntk.search import session
 
     options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
-    console = _console()
-    with LiveView(console, db) as view:
+    with _search_view(db, quiet, json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
-    _end(console, ended, db)
+    _end(view, ended, db, quiet)
 
 
 @app.command(epilog="Example: nas-cntk leaderboard --top 10 --distinct")
@@ -236,14 +241,15 @@ def validate(
     data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
     study: StudyName = None,
     db: Db = DEFAULT_DB,
+    quiet: Quiet = False,
     as_json: Json = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Train the best as CNNs and fit them as full-dataset kernels.
 
     Both are tested on the test set, which nothing else touches, and recorded; then it says how far the proxy score
     can be trusted here. Ctrl-C, or a kill, loses seconds: the same command goes on.
     """
-    from nas_cntk.report.validation_view import ValidationView
     from nas_cntk.validate import session
     from nas_cntk.validate.wishes import Wishes
 
@@ -264,10 +270,11 @@ def validate(
         keep,
         force,
     )
-    console = _console(stderr=as_json)
-    with ValidationView(console, db) as view:
+    if as_json and json_lines:
+        raise UsageError("--json and --json-lines exclude each other; give one")
+    with _validation_view(db, quiet, as_json, json_lines) as view:
         ended = session.validate(db, study, wishes, view, moved=data)
-    _validated(console, ended, db, as_json)
+    _validated(view, ended, db, quiet, as_json)
 
 
 @app.command(epilog="Example: nas-cntk score ARCH.json --data digits --subset 500 --holdout 500")
@@ -590,6 +597,36 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
+def _search_view(db: str, quiet: bool, json_lines: bool) -> LiveView | SearchLines:
+    if quiet and json_lines:
+        raise UsageError("--quiet and --json-lines exclude each other; give one")
+    if json_lines:
+        from nas_cntk.report.json_lines import SearchLines
+
+        return SearchLines(db)
+    from nas_cntk.report.live import LiveView
+
+    return LiveView(_silent() if quiet else _console(), db)
+
+
+def _validation_view(db: str, quiet: bool, as_json: bool, json_lines: bool) -> ValidationView | ValidationLines:
+    if quiet and json_lines:
+        raise UsageError("--quiet and --json-lines exclude each other; give one")
+    if json_lines:
+        from nas_cntk.report.json_lines import ValidationLines
+
+        return ValidationLines(db)
+    from nas_cntk.report.validation_view import ValidationView
+
+    return ValidationView(_silent() if quiet else _console(stderr=as_json), db)
+
+
+def _silent() -> Console:
+    from rich.console import Console
+
+    return Console(quiet=True, force_terminal=False)
+
+
 def _options(
     trials: int | None,
     timeout: float | None,
@@ -665,14 +702,32 @@ def _print_trust(console: Console, board: Board) -> None:
     console.print()
 
 
-def _validated(console: Console, ended: ValidationEnded, db: str, as_json: bool) -> None:
+def _validated(
+    view: ValidationView | ValidationLines, ended: ValidationEnded, db: str, quiet: bool, as_json: bool
+) -> None:
     from nas_cntk.report import tables, text
     from nas_cntk.report.board import load_board
+    from nas_cntk.report.json_lines import ValidationLines
     from nas_cntk.report.trust import trust
     from nas_cntk.validate.artifacts import study_folder, weights_path
 
     board = load_board(db, ended.study)
     keys = [candidate.key for candidate in ended.candidates]
+    console = _console(stderr=as_json)
+    recorded = sum(one.key in keys for one in board.validated)
+    if isinstance(view, ValidationLines):
+        how = "interrupted" if ended.interrupted else "complete"
+        view.ends(how=how, study=ended.study, architectures=len(keys), recorded=recorded)
+        if ended.interrupted:
+            raise KeyboardInterrupt
+        return
+    if quiet and not as_json:
+        how = "interrupted" if ended.interrupted else "complete"
+        line = f"validation of {len(keys)} architectures of {ended.study}: {how}, {recorded} results recorded"
+        console.print(line, markup=False, soft_wrap=True)
+        if ended.interrupted:
+            raise KeyboardInterrupt
+        return
     if ended.interrupted:
         console.print("interrupted; finished results are kept, and the same command goes on", markup=False)
         raise KeyboardInterrupt
@@ -698,10 +753,29 @@ def _validated(console: Console, ended: ValidationEnded, db: str, as_json: bool)
     _next(console, text.command("export", str(best.trial), *model, "--to", "model", db=db, study=ended.study))
 
 
-def _end(console: Console, ended: Ended, db: str) -> None:
+def _end(view: LiveView | SearchLines, ended: Ended, db: str, quiet: bool) -> None:
+    from nas_cntk.report import text
     from nas_cntk.report.board import load_board
+    from nas_cntk.report.json_lines import SearchLines
 
     board = load_board(db, ended.study)
+    console = _console()
+    name = next(iter(board.directions))
+    best = next((row for row in board.rows if row.state == "COMPLETE"), None)
+    if isinstance(view, SearchLines):
+        found = {
+            "best": None if best is None else best.scores[name],
+            "best_trial": None if best is None else best.trial,
+        }
+        view.ends(how=ended.how, study=ended.study, finished=ended.finished, target=ended.target, **found)
+    if quiet:
+        line = f"study {ended.study}: {ended.how}, {ended.finished} of {ended.target} trials"
+        line += "" if best is None else f", best {name} {text.score(name, best.scores[name])} (trial {best.trial})"
+        console.print(line, markup=False, soft_wrap=True)
+    if quiet or isinstance(view, SearchLines):
+        if ended.how == "interrupted":
+            raise KeyboardInterrupt
+        return
     several = len(board.directions) > 1
     rows = _rows(board, top=10, distinct=True, pareto=several)
     _print_board(console, board, rows, db, _selection(top=10, distinct=True, pareto=several))

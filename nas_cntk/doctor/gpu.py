@@ -49,7 +49,7 @@ def gpu(command: Sequence[str] = QUERY) -> Check:
     from nas_cntk.kernels.backends import cuda
 
     try:
-        found = cuda.found()
+        there = cuda.found()
     except BackendUnavailable as error:
         if not seen:
             return Check("gpu", OK, f"no NVIDIA GPU; {', '.join(installed) or 'CuPy'} is installed and not used")
@@ -58,10 +58,10 @@ def gpu(command: Sequence[str] = QUERY) -> Check:
     gpus = ", ".join(
         f"{one.number}: {one.name} (compute capability {one.compute_capability}, {size(one.free_bytes)} of"
         f" {size(one.total_bytes)} free)"
-        for one in found.gpus
+        for one in there.gpus
     )
-    said = f"{gpus}; CuPy {found.cupy} for CUDA {_cuda(found.runtime)}, driver {_driver(seen, found.driver)}"
-    if found.runtime // 1000 > found.driver // 1000:
+    said = f"{gpus}; CuPy {there.cupy} for CUDA {_cuda(there.runtime)}, driver {_driver(seen, there.driver)}"
+    if there.runtime // 1000 > there.driver // 1000:
         return Check("gpu", WARNING, f"{said}: the driver is older than CuPy's CUDA", install(seen))
     return Check("gpu", OK, said)
 

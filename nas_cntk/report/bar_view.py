@@ -26,7 +26,7 @@ class BarView:
         self._warned: deque[str] = deque(maxlen=WARNINGS)
         self._log = WarningLog(self._warns)
         self._live: Panel | None = None
-        self._unit: tuple[str, float, str] | None = None  # words, fraction done, what lies ahead
+        self._shown: tuple[str, float, str] | None = None  # words, fraction done, what lies ahead
 
     def __enter__(self) -> Self:
         self._log.open()
@@ -41,11 +41,11 @@ class BarView:
             self._live = None
 
     def _show(self, words: str, fraction: float, ahead: str = "") -> None:
-        self._unit = words, fraction, ahead
+        self._shown = words, fraction, ahead
         self._open()
 
     def _hide(self) -> None:
-        self._unit = None
+        self._shown = None
 
     def _open(self) -> None:
         """Show the panel, where the console is a terminal that can move its cursor."""
@@ -55,7 +55,7 @@ class BarView:
 
     def _lines(self, width: int) -> Sequence[Text]:
         """Return the lines of the panel; called four times a second, by a thread of its own."""
-        lines = [] if self._unit is None else [self._bar(*self._unit)]
+        lines = [] if self._shown is None else [self._bar(*self._shown)]
         return [*lines, *self._warning_lines()]
 
     def _bar(self, words: str, fraction: float, ahead: str = "") -> Text:

@@ -72,7 +72,7 @@ def seconds_left(remaining: float, each: float, elapsed: float, here: float) -> 
 
 def lines_of(course: Course, width: int, *, plain: bool) -> list[Text]:
     """Return the lines of a panel: narrow ones leave out what is least missed."""
-    lines = [Text(course.title, "dim")]
+    lines = [rule(course.title, width, plain=plain)]
     words = Text(f"{course.finished}/{course.target} ")
     words.append_text(bar(course.fraction, BAR, plain=plain))
     words.append(f" {100 * course.fraction:3.0f} %")
@@ -94,6 +94,14 @@ def lines_of(course: Course, width: int, *, plain: bool) -> list[Text]:
         lines.append(best)
     lines += [Text(f"warning: {message}", "yellow") for message in course.warnings]
     return lines
+
+
+def rule(title: str, width: int, *, plain: bool) -> Text:
+    """Return a line that sets the panel apart from the log above it."""
+    line = "-" if plain else "─"
+    head = Text(f"{line * 2} {title} ", "dim")
+    head.truncate(width, overflow="ellipsis")
+    return head.append(line * max(0, width - head.cell_len))
 
 
 def _running(one: Running, width: int, *, plain: bool) -> Text:

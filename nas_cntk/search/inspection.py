@@ -76,9 +76,9 @@ class Inspection:
     def counts(self) -> list[tuple[str, int, int, int | None, int | None]]:
         """Return for each class its name, and its training, test, subset and held-out images."""
         dataset, split = self.facts.dataset, self.split
-        found = []
+        found: list[tuple[str, int, int, int | None, int | None]] = []
         for label, name in enumerate(dataset.classes):
-            drawn = (None, None)
+            drawn: tuple[int | None, int | None] = (None, None)
             if split is not None:
                 drawn = int((split.y == label).sum()), int((split.y_holdout == label).sum())
             found.append((name, int((dataset.y_train == label).sum()), int((dataset.y_test == label).sum()), *drawn))
