@@ -155,6 +155,34 @@ def resume(
     _end(view, ended, db, quiet)
 
 
+@app.command(epilog="Example: nas-cntk watch --study digits-plain-1")
+def watch(
+    study: StudyName = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the present state and end.")] = False,
+    json_lines: JsonLines = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Watch a study that another process searches.
+
+    It only reads, shows the trials under way and those that finish, and ends when the study is complete, or on Ctrl-C.
+    Not on a terminal it prints a line for each trial that finishes.
+    """
+    from nas_cntk.report import text
+    from nas_cntk.report import watch as watching
+
+    console = _console()
+    view = watching.WatchLines(db) if json_lines else watching.WatchView(console, db)
+    with watching.opened(db) as records, view:
+        last = watching.watch(records, study, view, once=once)
+    how = "complete" if last.complete else "once"
+    if isinstance(view, watching.WatchLines):
+        view.ends(how=how, study=last.study.name, finished=len(last.finished), target=last.study.target)
+        return
+    if last.complete:
+        console.print(f"study {last.study.name} is complete: {len(last.finished)} trials", markup=False, soft_wrap=True)
+    _next(console, text.command("leaderboard" if last.finished else "resume", db=db, study=last.study.name))
+
+
 @app.command(epilog="Example: nas-cntk leaderboard --top 10 --distinct")
 def leaderboard(
     study: StudyName = None,

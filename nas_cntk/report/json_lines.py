@@ -44,7 +44,9 @@ class JsonLines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._log.close()
-        if error is not None and not self._ended:
+        if isinstance(error, KeyboardInterrupt) and not self._ended:
+            self.ends(how="interrupted")
+        elif error is not None and not self._ended:
             self.ends(how="failed", message=" ".join(str(error).split()))
 
     def say(self, event: str, **fields: object) -> None:

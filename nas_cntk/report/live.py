@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from rich.console import Console
 from rich.text import Text
 
 from nas_cntk.architecture import Architecture
+from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
 from nas_cntk.report import text
 from nas_cntk.report.bar_view import BarView
@@ -96,7 +98,13 @@ class LiveView(BarView):
         )
         state = f"waiting for {self._waiting} trial(s) of other processes" if self._waiting else "proposing"
         course = Course(
-            title=title(plan),
+            title=title(
+                plan.study,
+                plan.bench.dataset.spec,
+                plan.bench.dataset.image_shape,
+                plan.space.name,
+                plan.bench.backend,
+            ),
             score=plan.bench.scores[0].name,
             finished=self._done,
             target=target,
@@ -162,14 +170,12 @@ def trial_line(
     return line
 
 
-def title(plan: Plan) -> str:
+def title(study: Study, data: str, shape: Sequence[object], space: str, backend: str) -> str:
     """Return the study, its data, its space, and the backend with its measured rate, in a line."""
-    bench = plan.bench
-    shape = "x".join(map(str, bench.dataset.image_shape))
-    rate = "" if plan.study.rate is None else f" at {plan.study.rate:.2g} entry-layers/s"
-    data = bench.dataset.spec.partition(":")
-    name = data[0] if not data[2] else f"{data[0]}:{data[2].rstrip('/').rpartition('/')[2]}"
-    return f"{plan.study.name} · {name} {shape} · {plan.space.name} · {bench.backend}{rate}"
+    kind, colon, path = data.partition(":")
+    name = f"{kind}:{PurePath(path).name}" if colon else kind
+    rate = "" if study.rate is None else f" at {study.rate:.2g} entry-layers/s"
+    return f"{study.name} · {name} {'x'.join(map(str, shape))} · {space} · {backend}{rate}"
 
 
 def plan_lines(plan: Plan, db: str) -> list[str]:

@@ -54,7 +54,7 @@ def bar(fraction: float, width: int, *, plain: bool = False) -> Text:
     """Return a bar of so many columns; `plain`: for terminals without our letters."""
     filled = max(0.0, min(1.0, fraction)) * width
     whole = int(filled)
-    full, half, rest = ("#", "", "-") if plain else ("━", "╸", "━")
+    full, half, rest = ("#", "", "-") if plain else ("━", "╸", "─")  # thick and thin, where there are no colours
     text = Text(full * whole, "cyan")
     if filled - whole >= 0.5 and half:
         text.append(half, "cyan")
