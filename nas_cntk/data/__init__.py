@@ -42,7 +42,7 @@ def load(spec: str, *, image_size: int | None = None, download: bool = False, sk
 
     Raises: DataError, one line for whatever is wrong with the data.
     """
-    with _plain_errors(spec):
+    with plain_errors(spec):
         return assemble(read(spec, image_size=image_size, download=download, skip_bad=skip_bad), spec, image_size)
 
 
@@ -60,12 +60,13 @@ def read(spec: str, *, image_size: int | None = None, download: bool = False, sk
         raise DataError(f"{spec!r} names no path: use {kind}:PATH")
     if image_size is not None and image_size < 1:
         raise DataError(f"--image-size {image_size} is no size: use 1 or more")
-    with _plain_errors(spec):
+    with plain_errors(spec):
         return READERS[kind](Source(Path(place).expanduser(), image_size, download, skip_bad))
 
 
 @contextmanager
-def _plain_errors(spec: str) -> Iterator[None]:
+def plain_errors(spec: str) -> Iterator[None]:
+    """Turn what the system raises while data are read into one line that names them."""
     try:
         yield
     except RuntimeError as error:  # no home directory for "~someone"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nas_cntk import data
 from nas_cntk.data import folder
 from nas_cntk.data.dataset import Dataset
-from nas_cntk.data.sources import first_few
+from nas_cntk.data.sources import counted, first_few
 
 UNBALANCED = 10  # times as many images in the largest class as in the smallest
 ALIKE = 0.02  # of a side: how far an image may be from a square before squeezing it is worth a word
@@ -50,7 +50,8 @@ def facts(spec: str, image_size: int | None) -> Facts:
     remarks: list[str] = []
     sizes: Counter[tuple[int, int]] = Counter()
     if kind == "folder" and place:
-        seen = folder.survey(Path(place).expanduser())
+        with data.plain_errors(spec):
+            seen = folder.survey(Path(place).expanduser())
         sizes.update(seen.sizes)
         if image_size is None and len(sizes) > 1:
             image_size = seen.suggestion()
@@ -61,10 +62,10 @@ def facts(spec: str, image_size: int | None) -> Facts:
         sizes[raw.x.shape[1:3]] = len(raw.x) + (0 if raw.x_test is None else len(raw.x_test))
     dataset = data.assemble(raw, spec, image_size)
     if raw.left_out:
-        problems.append(f"{len(raw.left_out):,} images cannot be used: repair them, or search with --skip-bad")
+        problems.append(f"{counted(len(raw.left_out), 'image')} cannot be used: repair, or search with --skip-bad")
     skewed = sum(n for (h, w), n in sizes.items() if abs(h - w) > ALIKE * max(h, w))
     if image_size is not None and skewed:
-        remarks.append(f"{skewed:,} images are no squares and are squeezed to {image_size} x {image_size}, not cropped")
+        remarks.append(f"{_are(skewed)} no square: squeezed to {image_size} x {image_size}, not cropped")
     remarks += [note for note in dataset.notes if "cannot be used" not in note]
     remarks += _balance(dataset)
     remarks += _twins(dataset)
@@ -77,18 +78,16 @@ def _oddities(seen: folder.Survey) -> list[str]:
     headers = list(seen.headers.values())
     turned = sum(header.turned for header in headers)
     if turned:
-        said.append(f"{turned:,} images are turned as their EXIF says")
+        said.append(f"{_are(turned)} turned as EXIF says")
     animated = sum(header.animated for header in headers)
     if animated:
-        said.append(f"{animated:,} images are animated: the first frame is read")
+        said.append(f"{_are(animated)} animated: the first frame is read")
     clear = sum(header.mode in ("LA", "La", "RGBA", "RGBa", "PA") for header in headers)
     if clear:
-        said.append(f"{clear:,} images have transparency: it is laid on black")
+        said.append(f"{_are(clear)} partly transparent: laid on black")
     gray = sum(header.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L") for header in headers)
     if 0 < gray < len(headers):
-        said.append(
-            f"{gray:,} of {len(headers):,} images are stored in gray: beside colour they get three equal channels"
-        )
+        said.append(f"{_are(gray)} stored in gray: beside colour they get three equal channels")
     return said
 
 
@@ -112,19 +111,25 @@ def _twins(dataset: Dataset) -> list[str]:
         labels.setdefault(digest, set()).add(int(label))
     again = len(train) - len(labels)
     if again:
-        said.append(f"{again:,} training images repeat another one: subset and held-out images may then be the same")
+        said.append(f"{counted(again, 'training image')} there already: subset and held-out images may be the same")
     torn = [digest for digest, found in labels.items() if len(found) > 1]
     if torn:
         names = [dataset.classes[label] for label in sorted(labels[torn[0]])]
-        said.append(f"{len(torn):,} images are in several classes at once (one of them in {first_few(names)})")
+        said.append(f"{_are(len(torn))} in several classes at once (one of them in {first_few(names)})")
     leaked = sum(digest in labels for digest in test)
     if leaked:
-        said.append(f"{leaked:,} test images are training images too: validated accuracies will flatter")
+        said.append(
+            f"{counted(leaked, 'test image')} also among the training images: validated accuracies will flatter"
+        )
     flat = [x.min(axis=(1, 2, 3)) == x.max(axis=(1, 2, 3)) for x in (dataset.x_train, dataset.x_test)]
     blank = sum(int(one.sum()) for one in flat)
     if blank:
-        said.append(f"{blank:,} images are of one colour throughout")
+        said.append(f"{_are(blank)} of one colour throughout")
     return said
+
+
+def _are(number: int) -> str:
+    return f"{counted(number, 'image')} {'is' if number == 1 else 'are'}"
 
 
 def _digests(x: NDArray[Any]) -> Sequence[bytes]:

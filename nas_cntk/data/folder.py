@@ -13,7 +13,6 @@ PNG, JPEG, BMP, GIF and WebP are read, of any size and mode:
 
 from __future__ import annotations
 
-import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from nas_cntk.data.sources import MAX_BYTES, Source, first_few, require_budget, 
 from nas_cntk.errors import DataError
 
 SUGGESTED = 16  # pixels a side, of images of several sizes: what a search on a CPU can afford
+TINY = 0.05  # of the images, which may be smaller than that and be left out: thumbnails, icons
 WHAT = "a folder of class folders with images, or of train/ and test/ with class folders"
 
 
@@ -50,8 +50,9 @@ class Survey:
         return [header.size for header in self.headers.values()]
 
     def suggestion(self) -> int:
-        """Return a side that suits images of several sizes: at most 16, and most are no smaller."""
-        return min(SUGGESTED, statistics.median_low(min(size) for size in self.sizes))
+        """Return a side that suits images of several sizes: at most 16, and few images are smaller."""
+        sides = sorted(min(size) for size in self.sizes)
+        return min(SUGGESTED, sides[int(TINY * len(sides))])
 
     def name(self, path: Path) -> str:
         """Return how a file is called in messages."""
@@ -131,10 +132,10 @@ def _require_one_size(seen: Survey) -> None:
     sizes = sorted(set(seen.sizes), key=lambda size: (size[0] * size[1], size))
     if len(sizes) > 1:
         side = seen.suggestion()
-        small = sum(min(size) < side for size in seen.sizes)
+        lost = sum(min(size) < side for size in seen.sizes) + len(seen.bad)
         how = f"--image-size {side}"
-        if small:
-            how += f" --skip-bad, which leaves out {small:,} smaller ones"
+        if lost:
+            how += f" --skip-bad, which leaves out {lost:,} that are smaller or cannot be read"
         raise DataError(
             f"{show(seen.root)} holds images of {len(sizes):,} sizes, from {_words(sizes[0])} to {_words(sizes[-1])}: "
             f"bring them to one size, for example with {how}"

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_cntk.data.sources import first_few, show
+from nas_cntk.data.sources import counted, first_few, show
 from nas_cntk.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -44,7 +44,8 @@ def list_files(root: Path) -> tuple[list[File], list[str]]:
             files += [File(path, _label(folder.name), test) for path in found]
     if passed:
         names = [path.relative_to(root).as_posix() for path in passed]
-        notes.append(f"{len(passed):,} files that are no images left out ({first_few(names)})")
+        what = counted(len(passed), "file that is no image", "files that are no images")
+        notes.append(f"{what} left out ({first_few(names)})")
     return files, notes
 
 

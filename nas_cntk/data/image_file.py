@@ -39,6 +39,8 @@ def open_image(path: Path) -> Image.Image:
 
     if not path.is_file():
         raise DataError("no regular file")
+    if not path.stat().st_size:
+        raise DataError("empty file")
     return Image.open(path, formats=FORMATS)
 
 

@@ -6,10 +6,16 @@ from collections.abc import Iterator
 
 from nas_cntk.doctor import gpu, machine, software, speed, storage
 from nas_cntk.doctor.check import OK, PROBLEM, Check, guarded
+from nas_cntk.records.database import locate
 
 
 def examine(db: str) -> Iterator[Check]:
-    """Yield every check; the database is `db`. Takes a few seconds, and writes nothing that stays."""
+    """Yield every check; the database is `db`. Takes a few seconds, and writes nothing that stays.
+
+    Raises:
+        UsageError: if `db` names no SQLite file.
+    """
+    locate(db)
     yield guarded("nas-cntk", software.package)
     yield guarded("python", software.python)
     yield guarded("libraries", software.libraries)

@@ -24,7 +24,7 @@ class Health:
     """What was found in a database file."""
 
     path: Path
-    size: int  # bytes, with what lies beside the file; 0: there is no database yet
+    size: int  # bytes, with its write-ahead log; 0: there is no database yet
     version: int  # of the schema
     newest: int  # schema that this program knows
     studies: int
@@ -75,5 +75,5 @@ def _check_whole(records: Records, size: int) -> None:
 
 
 def _size(path: Path) -> int:
-    beside = (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm")))
-    return sum(one.stat().st_size for one in beside if one.exists())
+    log = path.with_name(path.name + "-wal")
+    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nas_cntk.data.sources import counted
 from nas_cntk.report import text
 from nas_cntk.search.inspection import Cost, Inspection
 from nas_cntk.search.settings import DEFAULT_TRIAL_SECONDS, DEFAULT_TRIALS
@@ -46,8 +47,9 @@ def show(console: Console, found: Inspection) -> None:
             console,
             f"a search of {DEFAULT_TRIALS} trials of space {found.problem.space} at {found.rate:.2g} entry-layers/s:",
         )
-        for one in found.costs:
-            _print(console, f"  {_cost_line(found, one)}")
+        for one in sorted(found.costs, key=lambda one: one.image_size or 0):
+            mark = ">" if one is found.costs[0] and len(found.costs) > 1 else " "
+            _print(console, f"{mark} {_cost_line(one)}")
 
 
 def _head(found: Inspection) -> Iterator[str]:
@@ -63,7 +65,7 @@ def _head(found: Inspection) -> Iterator[str]:
         stored = "{} x {}".format(*found.facts.sizes[0][0])
     else:
         rest = len(sizes) - SIZES
-        stored = ", ".join(sizes[:SIZES]) + (f" and {rest} more sizes" if rest > 0 else "")
+        stored = ", ".join(sizes[:SIZES]) + (f" and {counted(rest, 'more size')}" if rest > 0 else "")
     what = "gray" if c == 1 else "colour" if c == 3 else f"{c} channels"
     yield f"images: {stored}; used as {h} x {w}, {what}"
 
@@ -83,7 +85,7 @@ def _classes(found: Inspection) -> Table:
     return table
 
 
-def _cost_line(found: Inspection, one: Cost) -> str:
+def _cost_line(one: Cost) -> str:
     seen = one.forecast
     where = "as they are" if one.image_size is None else f"--image-size {one.image_size}"
     line = f"{where:<15}  {text.duration(seen.least)} to {text.duration(seen.most)} a trial"

@@ -1,6 +1,6 @@
 """A folder of images as people have them: every oddity that the reader of folders must live with.
 
-`python tests/data/messy_folder.py DIR` writes one to try things on by hand.
+`python tests/messy_folder.py DIR` writes one to try things on by hand.
 """
 
 from __future__ import annotations
