@@ -10,7 +10,6 @@ import pytest
 from command_line import Run, runner
 from PIL import Image
 
-
 SPLIT = ("--subset", "12", "--holdout", "10")
 
 
