@@ -41,8 +41,11 @@ class BarView:
             self._live = None
 
     def _show(self, words: str, fraction: float, ahead: str = "") -> None:
+        new = self._shown is None or self._shown[0] != words
         self._shown = words, fraction, ahead
         self._open()
+        if new:
+            self._refresh()
 
     def _hide(self) -> None:
         self._shown = None
@@ -52,6 +55,11 @@ class BarView:
         if self._live is None and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Panel(self._console, self._lines)
             self._live.start()
+
+    def _refresh(self) -> None:
+        """Draw the panel now: something else runs. What merely goes on is drawn four times a second."""
+        if self._live is not None:
+            self._live.refresh()
 
     def _lines(self, width: int) -> Sequence[Text]:
         """Return the lines of the panel; called four times a second, by a thread of its own."""

@@ -51,6 +51,7 @@ class LiveView(BarView):
     def trial_begins(self, number: int, architecture: Architecture, predicted: float) -> None:
         """Show a new trial in the panel."""
         self._trial, self._fraction, self._waiting = (number, architecture, predicted, time.monotonic()), 0.0, 0
+        self._refresh()
 
     def progress(self, fraction: float) -> None:
         """Move its bar."""

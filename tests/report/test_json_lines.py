@@ -70,3 +70,24 @@ def test_quiet_leaves_one_line(run: Run) -> None:
 def test_quiet_and_json_lines_exclude_each_other(run: Run, command: tuple[str, ...]) -> None:
     found = run(*command, "--quiet", "--json-lines")
     assert found.code == 2 and found.err.count("\n") == 1 and not Path("runs").exists()
+
+
+def test_the_events_of_a_validation(run: Run) -> None:
+    assert run(*SEARCH, "--trials", "2", "--quiet").code == 0
+    validate = ("validate", "--only", "kernel", "--top", "1", "--train-images", "60")
+    found = run(*validate, "--json-lines")
+    assert found.code == 0 and not found.err
+    events = [json.loads(line) for line in found.out.splitlines()]
+    assert [event["event"] for event in events] == ["begins", "trial_begins", "trial_ends", "ends"]
+    begins, begun, ended, ends = events
+    assert begins["target"] == 1 and begins["trials"] == [begun["trial"]] and begins["train_images"]["kernel"] == 60
+    assert begun["kind"] == ended["kind"] == "kernel" and begun["key"] == ended["key"]
+    assert 0 <= ended["accuracy"] <= 1 and ended["train_images"] == 60
+    assert ends["how"] == "complete" and ends["recorded"] == 1
+    quiet = run(*validate, "--quiet")
+    assert (
+        quiet.code == 0
+        and quiet.out == "validation of 1 architectures of digits-small-1: complete, 1 results recorded\n"
+    )
+    both = run(*validate, "--json", "--json-lines")
+    assert both.code == 2 and both.err.count("\n") == 1
