@@ -26,10 +26,13 @@ class Running:
     seconds: float  # since it began
     predicted: float | None = None  # seconds
     fraction: float | None = None  # done, where it is known
+    known_left: float | None = None  # seconds, of whoever knows better
 
     @property
     def left(self) -> float | None:
         """Seconds to go: at its own pace once that is known, as predicted before."""
+        if self.known_left is not None:
+            return self.known_left
         if self.fraction is not None and self.fraction > 0.1:
             return self.seconds * (1 - self.fraction) / self.fraction
         return None if self.predicted is None else max(0.0, self.predicted - self.seconds)
