@@ -50,7 +50,7 @@ def write_messy_folder(root: Path) -> Path:
     picture(0, 997, (40, 30)).save(first / "deeper" / "in a folder.png")
     (first / "again.png").write_bytes(good)  # twice in its class
     (root / CLASSES[1] / "also a cat.png").write_bytes(good)  # and in another one
-    (first / "link.png").symlink_to(first / "001 gray.png")
+    (first / "link.png").symlink_to("001 gray.png")
     (root / "no images yet").mkdir()
     (root / ".thumbnails").mkdir()
     picture(0, 999, (8, 8)).save(root / ".thumbnails" / "t.png")

@@ -111,16 +111,14 @@ def _twins(dataset: Dataset) -> list[str]:
         labels.setdefault(digest, set()).add(int(label))
     again = len(train) - len(labels)
     if again:
-        said.append(f"{counted(again, 'training image')} there already: subset and held-out images may be the same")
+        said.append(f"{_are(again, 'training image')} there already: subset and held-out images may be the same")
     torn = [digest for digest, found in labels.items() if len(found) > 1]
     if torn:
         names = [dataset.classes[label] for label in sorted(labels[torn[0]])]
         said.append(f"{_are(len(torn))} in several classes at once (one of them in {first_few(names)})")
     leaked = sum(digest in labels for digest in test)
     if leaked:
-        said.append(
-            f"{counted(leaked, 'test image')} also among the training images: validated accuracies will flatter"
-        )
+        said.append(f"{_are(leaked, 'test image')} also among the training images: validated accuracies will flatter")
     flat = [x.min(axis=(1, 2, 3)) == x.max(axis=(1, 2, 3)) for x in (dataset.x_train, dataset.x_test)]
     blank = sum(int(one.sum()) for one in flat)
     if blank:
@@ -128,8 +126,8 @@ def _twins(dataset: Dataset) -> list[str]:
     return said
 
 
-def _are(number: int) -> str:
-    return f"{counted(number, 'image')} {'is' if number == 1 else 'are'}"
+def _are(number: int, what: str = "image") -> str:
+    return f"{counted(number, what)} {'is' if number == 1 else 'are'}"
 
 
 def _digests(x: NDArray[Any]) -> Sequence[bytes]:

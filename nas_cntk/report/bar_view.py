@@ -73,7 +73,7 @@ class BarView:
         return line.append(f" {ahead}" if ahead else "")
 
     def _warning_lines(self) -> list[Text]:
-        return [Text(f"warning: {message}", "yellow") for message in self._warned]
+        return [Text(f"warning: {message}", "yellow") for message in tuple(self._warned)]
 
     def _warns(self, message: str) -> None:
         self._warned.append(message)

@@ -78,7 +78,7 @@ def _classes(found: Inspection) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=40)
     for name in ("training", "test", "subset", "held out"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     for name, *counts in rows:
         shown = "".join(letter if letter.isprintable() else "�" for letter in name)
         table.add_row(Text(shown), *("-" if count is None else f"{count:,}" for count in counts))

@@ -81,9 +81,9 @@ def test_images_that_are_there_twice(tmp_path: Path) -> None:
     x_test = np.concatenate([x[:3], x[10:12] // 2])
     found = facts(npz(tmp_path / "d.npz", x, y, x_test=x_test, y_test=np.array([0, 1, 0, 0, 1])), None)
     said = "\n".join(found.remarks)
-    assert "3 training images there already" in said
+    assert "3 training images are there already" in said
     assert "1 image is in several classes at once (one of them in '0', '1')" in said
-    assert "3 test images also among the training images" in said and "1 image is of one colour throughout" in said
+    assert "3 test images are also among the training images" in said and "1 image is of one colour throughout" in said
     assert found.test_given and not found.problems and found.sizes == (((6, 6), 45),)
     clean = facts("digits", None)
     assert not any("already" in remark or "also among" in remark for remark in clean.remarks)

@@ -17,7 +17,7 @@ import pytest
 
 from nas_cntk.doctor import examination, gpu, machine, software, speed, storage
 from nas_cntk.doctor.check import OK, PROBLEM, WARNING, Check, guarded, is_ok, of_error, size
-from nas_cntk.errors import BackendUnavailable, RecordsError
+from nas_cntk.errors import BackendUnavailable, KernelError, RecordsError
 from nas_cntk.kernels import exact
 from nas_cntk.kernels.backends import cuda
 from nas_cntk.records import leases
@@ -366,3 +366,35 @@ def test_a_slow_machine_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check.state == WARNING and "1e+06 entry-layers/s" in check.found and measured == 1e6
     slow = speed.default_search(1e6, "cpu")
     assert "digits, space plain, 30 trials" in slow.found and slow != speed.default_search(1e9, "cpu")
+
+
+def test_a_gpu_is_tried_after_the_cpu_and_the_search_predicted_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predicted = []
+
+    def default_search(measured: float, backend: str) -> Check:
+        predicted.append((measured, backend))
+        return Check("search", OK, "soon")
+
+    monkeypatch.setattr(gpu, "gpu", lambda: Check("gpu", OK, "a large one"))
+    monkeypatch.setattr(exact, "resolve_backend", lambda name: "cuda")
+    monkeypatch.setattr(speed, "kernels", lambda backend: Check("kernels", OK, backend))
+    rates = {"cpu": 1e9, "cuda": 1e12}
+    monkeypatch.setattr(speed, "rate", lambda backend: (Check("speed", OK, backend), rates[backend]))
+    monkeypatch.setattr(speed, "default_search", default_search)
+    found = [check.found for check in examination.examine(str(tmp_path / "nas.db"))]
+    at = found.index("a large one")
+    assert [one for one in found[at:] if one in ("cpu", "cuda", "soon")] == ["cpu", "cpu", "cuda", "cuda", "soon"]
+    assert predicted == [(1e12, "cuda")]
+
+    def fails(backend: str) -> Check:
+        if backend == "cuda":
+            raise KernelError("GPU 0 failed (out of order); try backend cpu")
+        return Check("kernels", OK, backend)
+
+    monkeypatch.setattr(speed, "kernels", fails)
+    checks = {check.name: check for check in examination.examine(str(tmp_path / "nas.db"))}
+    assert checks["kernels (cuda)"] == Check(
+        "kernels (cuda)", PROBLEM, "GPU 0 failed (out of order)", "try backend cpu"
+    )
