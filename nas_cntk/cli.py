@@ -112,6 +112,7 @@ def search(
     Without options it searches the plain space on the digits that scikit-learn brings.
     The study is kept in the database: Ctrl-C, or a kill, loses nothing but the trial in progress.
     """
+    from nas_cntk.report.views import search_view
     from nas_cntk.scoring import parse_scores
     from nas_cntk.search import session
     from nas_cntk.search.settings import Problem, parse_ridge
@@ -121,9 +122,9 @@ def search(
         data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
     )
     options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
-    with _search_view(db, quiet, json_lines) as view:
+    with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.search(db, study, problem, options, view)
-    _end(view, ended, db, quiet)
+    _end(view, ended, db, quiet, json_lines)
 
 
 @app.command(epilog="Example: nas-cntk resume --trials 60")
@@ -147,12 +148,13 @@ def resume(
     It goes on to the total that is stored with it, or to the one given. Limits, backend and sampler may change; the
     change is recorded.
     """
+    from nas_cntk.report.views import search_view
     from nas_cntk.search import session
 
     options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
-    with _search_view(db, quiet, json_lines) as view:
+    with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
-    _end(view, ended, db, quiet)
+    _end(view, ended, db, quiet, json_lines)
 
 
 @app.command(epilog="Example: nas-cntk watch --study digits-plain-1")
@@ -278,6 +280,7 @@ def validate(
     Both are tested on the test set, which nothing else touches, and recorded; then it says how far the proxy score
     can be trusted here. Ctrl-C, or a kill, loses seconds: the same command goes on.
     """
+    from nas_cntk.report.views import validation_view
     from nas_cntk.validate import session
     from nas_cntk.validate.wishes import Wishes
 
@@ -300,9 +303,9 @@ def validate(
     )
     if as_json and json_lines:
         raise UsageError("--json and --json-lines exclude each other; give one")
-    with _validation_view(db, quiet, as_json, json_lines) as view:
+    with validation_view(_console(stderr=as_json), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.validate(db, study, wishes, view, moved=data)
-    _validated(view, ended, db, quiet, as_json)
+    _validated(view, ended, db, quiet, as_json, json_lines)
 
 
 @app.command(epilog="Example: nas-cntk score ARCH.json --data digits --subset 500 --holdout 500")
@@ -625,36 +628,6 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
-def _search_view(db: str, quiet: bool, json_lines: bool) -> LiveView | SearchLines:
-    if quiet and json_lines:
-        raise UsageError("--quiet and --json-lines exclude each other; give one")
-    if json_lines:
-        from nas_cntk.report.json_lines import SearchLines
-
-        return SearchLines(db)
-    from nas_cntk.report.live import LiveView
-
-    return LiveView(_silent() if quiet else _console(), db)
-
-
-def _validation_view(db: str, quiet: bool, as_json: bool, json_lines: bool) -> ValidationView | ValidationLines:
-    if quiet and json_lines:
-        raise UsageError("--quiet and --json-lines exclude each other; give one")
-    if json_lines:
-        from nas_cntk.report.json_lines import ValidationLines
-
-        return ValidationLines(db)
-    from nas_cntk.report.validation_view import ValidationView
-
-    return ValidationView(_silent() if quiet else _console(stderr=as_json), db)
-
-
-def _silent() -> Console:
-    from rich.console import Console
-
-    return Console(quiet=True, force_terminal=False)
-
-
 def _options(
     trials: int | None,
     timeout: float | None,
@@ -731,34 +704,35 @@ def _print_trust(console: Console, board: Board) -> None:
 
 
 def _validated(
-    view: ValidationView | ValidationLines, ended: ValidationEnded, db: str, quiet: bool, as_json: bool
+    view: ValidationView | ValidationLines,
+    ended: ValidationEnded,
+    db: str,
+    quiet: bool,
+    as_json: bool,
+    json_lines: bool,
 ) -> None:
-    from nas_cntk.report import tables, text
     from nas_cntk.report.board import load_board
-    from nas_cntk.report.json_lines import ValidationLines
+    from nas_cntk.report.views import validation_ends
+
+    board = load_board(db, ended.study)
+    console = _console(stderr=as_json)
+    line = validation_ends(view, ended, board, quiet=quiet and not as_json)
+    if line is not None:
+        console.print(line, markup=False, soft_wrap=True)
+    elif not json_lines and not ended.interrupted:
+        _print_validated(console, ended, board, db, as_json)
+    elif not json_lines:
+        console.print("interrupted; finished results are kept, and the same command goes on", markup=False)
+    if ended.interrupted:
+        raise KeyboardInterrupt
+
+
+def _print_validated(console: Console, ended: ValidationEnded, board: Board, db: str, as_json: bool) -> None:
+    from nas_cntk.report import tables, text
     from nas_cntk.report.trust import trust
     from nas_cntk.validate.artifacts import study_folder, weights_path
 
-    board = load_board(db, ended.study)
     keys = [candidate.key for candidate in ended.candidates]
-    console = _console(stderr=as_json)
-    recorded = sum(one.key in keys for one in board.validated)
-    if isinstance(view, ValidationLines):
-        how = "interrupted" if ended.interrupted else "complete"
-        view.ends(how=how, study=ended.study, architectures=len(keys), recorded=recorded)
-        if ended.interrupted:
-            raise KeyboardInterrupt
-        return
-    if quiet and not as_json:
-        how = "interrupted" if ended.interrupted else "complete"
-        line = f"validation of {len(keys)} architectures of {ended.study}: {how}, {recorded} results recorded"
-        console.print(line, markup=False, soft_wrap=True)
-        if ended.interrupted:
-            raise KeyboardInterrupt
-        return
-    if ended.interrupted:
-        console.print("interrupted; finished results are kept, and the same command goes on", markup=False)
-        raise KeyboardInterrupt
     if as_json:
         found = trust(board.rows, board.directions, board.validated)
         of_these = [one.to_dict() for one in board.validated if one.key in keys]
@@ -781,29 +755,22 @@ def _validated(
     _next(console, text.command("export", str(best.trial), *model, "--to", "model", db=db, study=ended.study))
 
 
-def _end(view: LiveView | SearchLines, ended: Ended, db: str, quiet: bool) -> None:
-    from nas_cntk.report import text
+def _end(view: LiveView | SearchLines, ended: Ended, db: str, quiet: bool, json_lines: bool) -> None:
     from nas_cntk.report.board import load_board
-    from nas_cntk.report.json_lines import SearchLines
+    from nas_cntk.report.views import search_ends
 
     board = load_board(db, ended.study)
     console = _console()
-    name = next(iter(board.directions))
-    best = next((row for row in board.rows if row.state == "COMPLETE"), None)
-    if isinstance(view, SearchLines):
-        found = {
-            "best": None if best is None else best.scores[name],
-            "best_trial": None if best is None else best.trial,
-        }
-        view.ends(how=ended.how, study=ended.study, finished=ended.finished, target=ended.target, **found)
-    if quiet:
-        line = f"study {ended.study}: {ended.how}, {ended.finished} of {ended.target} trials"
-        line += "" if best is None else f", best {name} {text.score(name, best.scores[name])} (trial {best.trial})"
+    line = search_ends(view, ended, board, quiet=quiet)
+    if line is not None:
         console.print(line, markup=False, soft_wrap=True)
-    if quiet or isinstance(view, SearchLines):
-        if ended.how == "interrupted":
-            raise KeyboardInterrupt
-        return
+    elif not json_lines:
+        _print_end(console, ended, board, db)
+    if ended.how == "interrupted":
+        raise KeyboardInterrupt
+
+
+def _print_end(console: Console, ended: Ended, board: Board, db: str) -> None:
     several = len(board.directions) > 1
     rows = _rows(board, top=10, distinct=True, pareto=several)
     _print_board(console, board, rows, db, _selection(top=10, distinct=True, pareto=several))
@@ -813,8 +780,6 @@ def _end(view: LiveView | SearchLines, ended: Ended, db: str, quiet: bool) -> No
         "interrupted": "interrupted; every finished trial is kept",
     }
     console.print(words[ended.how], markup=False)
-    if ended.how == "interrupted":
-        raise KeyboardInterrupt
 
 
 def _next(console: Console, command: str) -> None:

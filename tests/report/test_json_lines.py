@@ -85,9 +85,6 @@ def test_the_events_of_a_validation(run: Run) -> None:
     assert 0 <= ended["accuracy"] <= 1 and ended["train_images"] == 60
     assert ends["how"] == "complete" and ends["recorded"] == 1
     quiet = run(*validate, "--quiet")
-    assert (
-        quiet.code == 0
-        and quiet.out == "validation of 1 architectures of digits-small-1: complete, 1 results recorded\n"
-    )
+    assert quiet.code == 0 and quiet.out == "validation of digits-small-1: complete, 1 result of 1 architecture\n"
     both = run(*validate, "--json", "--json-lines")
     assert both.code == 2 and both.err.count("\n") == 1
