@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from nas_cntk.records.database import Records
     from nas_cntk.report.board import Board
+    from nas_cntk.report.json_lines import SearchLines, ValidationLines
+    from nas_cntk.report.live import LiveView
     from nas_cntk.report.rows import Row
+    from nas_cntk.report.validation_view import ValidationView
     from nas_cntk.search.session import Ended
     from nas_cntk.search.settings import Options
     from nas_cntk.validate.session import Ended as ValidationEnded
@@ -37,13 +40,19 @@ app = typer.Typer(
     **_SETTINGS,
 )
 studies_app = typer.Typer(help="List, rename or delete studies.", epilog="Example: nas-cntk studies list", **_SETTINGS)
+data_app = typer.Typer(
+    help="Look data over before a search.", epilog="Example: nas-cntk data inspect folder:photos", **_SETTINGS
+)
 app.add_typer(studies_app, name="studies")
+app.add_typer(data_app, name="data")
 app.add_typer(paper_app, name="paper")
 app.add_typer(benchmark_app, name="benchmark")
 
 Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
 StudyName = Annotated[str | None, typer.Option("--study", help="Study; the newest if not given.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and the last line, and nothing else.")]
+JsonLines = Annotated[bool, typer.Option("--json-lines", help="Print a JSON object for each event, for programs.")]
 Data = Annotated[str, typer.Option(help="Data: digits, cifar10:PATH, npz:PATH, idx:DIR or folder:DIR.")]
 ImageSize = Annotated[int | None, typer.Option(min=1, help="Average images down to N x N pixels.")]
 Subset = Annotated[int, typer.Option(min=1, help="Images that kernels are fitted on.")]
@@ -97,13 +106,15 @@ def search(
     dtype: Dtype = "float32",
     download: Download = False,
     skip_bad: SkipBad = False,
+    quiet: Quiet = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Search for architectures.
 
     Without options it searches the plain space on the digits that scikit-learn brings.
     The study is kept in the database: Ctrl-C, or a kill, loses nothing but the trial in progress.
     """
-    from nas_cntk.report.live import LiveView
+    from nas_cntk.report.views import search_view
     from nas_cntk.scoring import parse_scores
     from nas_cntk.search import session
     from nas_cntk.search.settings import Problem, parse_ridge
@@ -113,10 +124,9 @@ def search(
         data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
     )
     options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
-    console = _console()
-    with LiveView(console, db) as view:
+    with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.search(db, study, problem, options, view)
-    _end(console, ended, db)
+    _end(view, ended, db, quiet, json_lines)
 
 
 @app.command(epilog="Example: nas-cntk resume --trials 60")
@@ -132,20 +142,49 @@ def resume(
     sampler_setting: SamplerSetting = None,
     data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
     db: Db = DEFAULT_DB,
+    quiet: Quiet = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Go on with a study.
 
     It goes on to the total that is stored with it, or to the one given. Limits, backend and sampler may change; the
     change is recorded.
     """
-    from nas_cntk.report.live import LiveView
+    from nas_cntk.report.views import search_view
     from nas_cntk.search import session
 
     options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
-    console = _console()
-    with LiveView(console, db) as view:
+    with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
-    _end(console, ended, db)
+    _end(view, ended, db, quiet, json_lines)
+
+
+@app.command(epilog="Example: nas-cntk watch --study digits-plain-1")
+def watch(
+    study: StudyName = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the present state and end.")] = False,
+    json_lines: JsonLines = False,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Watch a study that another process searches.
+
+    It only reads, shows the trials under way and those that finish, and ends when the study is complete, or on Ctrl-C.
+    Not on a terminal it prints a line for each trial that finishes.
+    """
+    from nas_cntk.report import text
+    from nas_cntk.report import watch as watching
+
+    console = _console()
+    view = watching.WatchLines(db) if json_lines else watching.WatchView(console, db)
+    with watching.opened(db) as records, view:
+        last = watching.watch(records, study, view, once=once)
+    how = "complete" if last.complete else "once"
+    if isinstance(view, watching.WatchLines):
+        view.ends(how=how, study=last.study.name, finished=len(last.finished), target=last.study.target)
+        return
+    if last.complete:
+        console.print(f"study {last.study.name} is complete: {len(last.finished)} trials", markup=False, soft_wrap=True)
+    _next(console, text.command("leaderboard" if last.finished else "resume", db=db, study=last.study.name))
 
 
 @app.command(epilog="Example: nas-cntk leaderboard --top 10 --distinct")
@@ -234,14 +273,16 @@ def validate(
     data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
     study: StudyName = None,
     db: Db = DEFAULT_DB,
+    quiet: Quiet = False,
     as_json: Json = False,
+    json_lines: JsonLines = False,
 ) -> None:
     """Train the best as CNNs and fit them as full-dataset kernels.
 
     Both are tested on the test set, which nothing else touches, and recorded; then it says how far the proxy score
     can be trusted here. Ctrl-C, or a kill, loses seconds: the same command goes on.
     """
-    from nas_cntk.report.validation_view import ValidationView
+    from nas_cntk.report.views import validation_view
     from nas_cntk.validate import session
     from nas_cntk.validate.wishes import Wishes
 
@@ -262,10 +303,11 @@ def validate(
         keep,
         force,
     )
-    console = _console(stderr=as_json)
-    with ValidationView(console, db) as view:
+    if as_json and json_lines:
+        raise UsageError("--json and --json-lines exclude each other; give one")
+    with validation_view(_console(stderr=as_json), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.validate(db, study, wishes, view, moved=data)
-    _validated(console, ended, db, as_json)
+    _validated(view, ended, db, quiet, as_json, json_lines)
 
 
 @app.command(epilog="Example: nas-cntk score ARCH.json --data digits --subset 500 --holdout 500")
@@ -489,6 +531,74 @@ def predict(
     write_stdout(predictions)
 
 
+@data_app.command("inspect", epilog="Example: nas-cntk data inspect folder:photos --contact-sheet sheet.png")
+def data_inspect(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="Data, as --data of a search takes them.")],
+    image_size: ImageSize = None,
+    subset: Subset = 2000,
+    holdout: Holdout = 2000,
+    seed: Seed = 0,
+    space: Annotated[str, typer.Option(help="Search space whose cost is predicted.")] = "plain",
+    backend: Annotated[str, typer.Option(help="Kernel backend that it is predicted for.")] = "auto",
+    sheet: Annotated[
+        str | None, typer.Option("--contact-sheet", metavar="FILE.png", help="Write images of every class as a PNG.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a search would make of some data.
+
+    Images of every class, sizes, files that cannot be read, images that are there twice, the split, and what a search
+    would cost at several image sizes. Nothing is recorded.
+    """
+    from nas_cntk.data.contact_sheet import require_png, write_contact_sheet
+    from nas_cntk.report import inspection_view, text
+    from nas_cntk.search.inspection import inspect
+    from nas_cntk.search.settings import Problem
+
+    target = None if sheet is None else require_png(sheet)
+    found = inspect(Problem(spec, image_size, space, subset, holdout, seed), backend)
+    if target is not None:
+        write_contact_sheet(found.facts.dataset, target)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    console = _console()
+    inspection_view.show(console, found)
+    if sheet is not None:
+        console.print(f"wrote {sheet}", markup=False, soft_wrap=True)
+    if found.split is not None:
+        _next(console, text.command("search", "--data", spec, *found.facts.options))
+
+
+@app.command(epilog="Example: nas-cntk doctor")
+def doctor(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
+    """Examine this machine and the database.
+
+    Versions, processors, GPU, memory, disk, the database, and a short test of kernels: whether they are right, how
+    fast they are, and what the default search would take. What is missing comes with what to do. Exits with 1 when
+    something must be mended.
+    """
+    from nas_cntk.doctor import screen
+    from nas_cntk.doctor.check import Check, is_ok
+    from nas_cntk.doctor.examination import examine
+    from nas_cntk.report import text
+
+    console = _console()
+    checks: list[Check] = []
+    for check in examine(db):
+        checks.append(check)
+        if not as_json:
+            screen.show(console, check)
+    if as_json:
+        _print_json({"ok": is_ok(checks), "checks": [check.to_dict() for check in checks]})
+    else:
+        console.print(screen.verdict(checks), markup=False, soft_wrap=True)
+    if not is_ok(checks):
+        raise typer.Exit(1)
+    if not as_json:
+        _next(console, text.command("search", db=db))
+
+
 def main() -> None:
     """Run the command line; the only place that turns errors into exit codes."""
     signal.signal(signal.SIGTERM, _terminated)
@@ -595,17 +705,36 @@ def _print_trust(console: Console, board: Board) -> None:
     console.print()
 
 
-def _validated(console: Console, ended: ValidationEnded, db: str, as_json: bool) -> None:
-    from nas_cntk.report import tables, text
+def _validated(
+    view: ValidationView | ValidationLines,
+    ended: ValidationEnded,
+    db: str,
+    quiet: bool,
+    as_json: bool,
+    json_lines: bool,
+) -> None:
     from nas_cntk.report.board import load_board
+    from nas_cntk.report.views import validation_ends
+
+    board = load_board(db, ended.study)
+    console = _console(stderr=as_json)
+    line = validation_ends(view, ended, board, quiet=quiet and not as_json)
+    if line is not None:
+        console.print(line, markup=False, soft_wrap=True)
+    elif not json_lines and not ended.interrupted:
+        _print_validated(console, ended, board, db, as_json)
+    elif not json_lines:
+        console.print("interrupted; finished results are kept, and the same command goes on", markup=False)
+    if ended.interrupted:
+        raise KeyboardInterrupt
+
+
+def _print_validated(console: Console, ended: ValidationEnded, board: Board, db: str, as_json: bool) -> None:
+    from nas_cntk.report import tables, text
     from nas_cntk.report.trust import trust
     from nas_cntk.validate.artifacts import study_folder, weights_path
 
-    board = load_board(db, ended.study)
     keys = [candidate.key for candidate in ended.candidates]
-    if ended.interrupted:
-        console.print("interrupted; finished results are kept, and the same command goes on", markup=False)
-        raise KeyboardInterrupt
     if as_json:
         found = trust(board.rows, board.directions, board.validated)
         of_these = [one.to_dict() for one in board.validated if one.key in keys]
@@ -628,10 +757,22 @@ def _validated(console: Console, ended: ValidationEnded, db: str, as_json: bool)
     _next(console, text.command("export", str(best.trial), *model, "--to", "model", db=db, study=ended.study))
 
 
-def _end(console: Console, ended: Ended, db: str) -> None:
+def _end(view: LiveView | SearchLines, ended: Ended, db: str, quiet: bool, json_lines: bool) -> None:
     from nas_cntk.report.board import load_board
+    from nas_cntk.report.views import search_ends
 
     board = load_board(db, ended.study)
+    console = _console()
+    line = search_ends(view, ended, board, quiet=quiet)
+    if line is not None:
+        console.print(line, markup=False, soft_wrap=True)
+    elif not json_lines:
+        _print_end(console, ended, board, db)
+    if ended.how == "interrupted":
+        raise KeyboardInterrupt
+
+
+def _print_end(console: Console, ended: Ended, board: Board, db: str) -> None:
     several = len(board.directions) > 1
     rows = _rows(board, top=10, distinct=True, pareto=several)
     _print_board(console, board, rows, db, _selection(top=10, distinct=True, pareto=several))
@@ -641,8 +782,6 @@ def _end(console: Console, ended: Ended, db: str) -> None:
         "interrupted": "interrupted; every finished trial is kept",
     }
     console.print(words[ended.how], markup=False)
-    if ended.how == "interrupted":
-        raise KeyboardInterrupt
 
 
 def _next(console: Console, command: str) -> None:

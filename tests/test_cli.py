@@ -114,7 +114,9 @@ def test_a_search_from_its_first_trial_to_the_leaderboard(run: Run) -> None:
     assert result.code == 0, result.err
     assert "new study digits-small-1" in result.out and "predicted:" in result.out
     assert "subset 40, held out 40" in result.out
-    assert result.out.count("holdout_accuracy") >= 4
+    assert [line[:14] for line in result.out.splitlines() if "/4  " in line] == [
+        f"{n + 1}/4  trial {n}" + " " * 2 for n in range(4)
+    ]
     assert "next: nas-cntk show" in result.out
 
     rows = run("leaderboard", "--json").json()

@@ -10,7 +10,8 @@ scores, in any format and in any storage order: an IDX set or a folder of PNGs m
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nas_cntk.data import cifar10, digits, folder, idx, npz
@@ -21,7 +22,7 @@ from nas_cntk.data.sources import Source, one_line, show
 from nas_cntk.data.splits import Split, split
 from nas_cntk.errors import DataError
 
-__all__ = ["READERS", "Dataset", "Split", "load", "split", "standardise"]
+__all__ = ["READERS", "Dataset", "Split", "assemble", "load", "read", "split", "standardise"]
 
 READERS: dict[str, Callable[[Source], Raw]] = {
     "digits": digits.read,
@@ -41,6 +42,15 @@ def load(spec: str, *, image_size: int | None = None, download: bool = False, sk
 
     Raises: DataError, one line for whatever is wrong with the data.
     """
+    with plain_errors(spec):
+        return assemble(read(spec, image_size=image_size, download=download, skip_bad=skip_bad), spec, image_size)
+
+
+def read(spec: str, *, image_size: int | None = None, download: bool = False, skip_bad: bool = False) -> Raw:
+    """Read what ``load`` reads, as it is stored: not resized, nothing set aside (but see ``folder``).
+
+    Raises: DataError, as ``load``.
+    """
     kind, separator, place = spec.partition(":")
     if kind not in READERS:
         raise DataError(f"unknown data {spec!r}: {_suggestion(spec, kind)}use {FORMS}")
@@ -50,9 +60,15 @@ def load(spec: str, *, image_size: int | None = None, download: bool = False, sk
         raise DataError(f"{spec!r} names no path: use {kind}:PATH")
     if image_size is not None and image_size < 1:
         raise DataError(f"--image-size {image_size} is no size: use 1 or more")
+    with plain_errors(spec):
+        return READERS[kind](Source(Path(place).expanduser(), image_size, download, skip_bad))
+
+
+@contextmanager
+def plain_errors(spec: str) -> Iterator[None]:
+    """Turn what the system raises while data are read into one line that names them."""
     try:
-        source = Source(Path(place).expanduser(), image_size, download, skip_bad)
-        return assemble(READERS[kind](source), spec, image_size)
+        yield
     except RuntimeError as error:  # no home directory for "~someone"
         raise DataError(f"{spec!r} cannot be read: {one_line(error)}") from None
     except OSError as error:

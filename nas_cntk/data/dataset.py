@@ -45,7 +45,8 @@ class Dataset:
 class Raw:
     """What a reader read, as it was stored: ``x / divisor`` are the pixel values.
 
-    ``labels`` are integers or strings. Without a test set one fifth is set aside later.
+    ``labels`` are integers or strings. Without a test set one fifth is set aside later. ``left_out`` are
+    images that cannot be used, with the reason.
     """
 
     name: str
@@ -55,3 +56,4 @@ class Raw:
     x_test: NDArray[Any] | None = None  # shape: (m, h, w, c)
     labels_test: NDArray[Any] | None = None  # shape: (m,)
     notes: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()

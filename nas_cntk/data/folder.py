@@ -1,50 +1,84 @@
 """folder: one folder of images a class, or ``train/`` and ``test/`` with one folder a class each.
 
-PNG, JPEG, BMP, GIF (first frame) and WebP are read, of any size and mode:
+PNG, JPEG, BMP, GIF and WebP are read, of any size and mode:
 
-* Sizes. Images of one size stay as they are. Images of several sizes are brought to a square of N x N by
-  area averaging (no cropping): N is ``--image-size``, or else the median over the training images of the
-  shorter side, at most 32. Smaller images are enlarged then; with ``--image-size`` that is an error.
+* Sizes. Images of one size stay as they are. ``--image-size N`` brings all to N x N by area averaging
+  (nothing is cropped); images of several sizes need it. An image smaller than N is an error.
 * Channels. One where every image is gray (also one stored in colour), otherwise red, green, blue.
   Transparent pixels are laid on black. Palettes are looked up, 16-bit gray keeps its 16 bits.
-* The rotation that a camera notes in EXIF is applied.
+* The rotation that a camera notes in EXIF is applied. Of an animated image the first frame is read.
 * Classes are numbered in the order of their names. Hidden files and folders and files of other types are
   left out, and so are class folders without images. Folders inside a class folder belong to the class.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
-import unicodedata
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_cntk.data.dataset import Raw
+from nas_cntk.data.folder_files import File, list_files
+from nas_cntk.data.image_file import Header, header_of, open_image, pixels_of, reason, strict_about_bombs
 from nas_cntk.data.preprocessing import area_average
-from nas_cntk.data.sources import MAX_BYTES, Source, first_few, one_line, require_budget, require_folder, show
+from nas_cntk.data.sources import MAX_BYTES, Source, first_few, require_budget, require_folder, show
 from nas_cntk.errors import DataError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-OTHER_PARTS = ("test", "val", "valid", "validation")  # beside train/; only test/ is read
-LARGEST_DEFAULT = 32
+SUGGESTED = 16  # pixels a side, of images of several sizes: what a search on a CPU can afford
+TINY = 0.05  # of the images, which may be smaller than that and be left out: thumbnails, icons
 WHAT = "a folder of class folders with images, or of train/ and test/ with class folders"
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    label: str
-    test: bool
+class Survey:
+    """What a folder holds, by the headers of its images."""
+
+    root: Path
+    files: tuple[File, ...]  # all of them
+    headers: Mapping[Path, Header]  # of those that have a readable one
+    bad: Mapping[Path, str]  # the others, and why
+    notes: tuple[str, ...]
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of every readable image."""
+        return [header.size for header in self.headers.values()]
+
+    def suggestion(self) -> int:
+        """Return a side that suits images of several sizes: at most 16, and few images are smaller."""
+        sides = sorted(min(size) for size in self.sizes)
+        return min(SUGGESTED, sides[int(TINY * len(sides))])
+
+    def name(self, path: Path) -> str:
+        """Return how a file is called in messages."""
+        return path.relative_to(self.root).as_posix()
+
+
+def survey(folder: Path) -> Survey:
+    """Look at every file of a folder without decoding pixels.
+
+    Raises: DataError where it is no folder of class folders with images.
+    """
+    require_folder(folder, WHAT)
+    root = folder.resolve()
+    files, notes = list_files(root)
+    if not files:
+        raise DataError(f"{show(folder)} holds no images in class folders: give {WHAT}")
+    headers: dict[Path, Header] = {}
+    bad: dict[Path, str] = {}
+    with warnings.catch_warnings():
+        strict_about_bombs()
+        for file in files:
+            try:
+                headers[file.path] = header_of(file.path)
+            except Exception as error:  # a broken image can raise nearly anything
+                bad[file.path] = reason(error)
+    return Survey(root, tuple(files), headers, bad, tuple(notes))
 
 
 def read(source: Source) -> Raw:
@@ -52,210 +86,90 @@ def read(source: Source) -> Raw:
 
     Raises: DataError, also for unreadable images unless ``skip_bad`` leaves them out.
     """
-    require_folder(source.path, WHAT)
-    root = source.path.resolve()
-    files, notes = _list(root)
-    if not files:
-        raise DataError(f"{show(source.path)} holds no images in class folders: give {WHAT}")
-
-    bad: dict[Path, str] = {}
-    sizes = _header_sizes(files, bad)
-    files = [file for file in files if file.path in sizes]
-    side = _common_side(files, sizes, source.image_size)
-    if source.image_size is not None:
-        small = {path: f"only {h} x {w} pixels" for path, (h, w) in sizes.items() if min(h, w) < side}
+    seen = survey(source.path)
+    side = source.image_size
+    bad = dict(seen.bad)
+    if side is None:
+        _require_one_size(seen)
+    else:
+        small = {
+            path: f"only {header.size[0]} x {header.size[1]} pixels"
+            for path, header in seen.headers.items()
+            if min(header.size) < side
+        }
         if small and not source.skip_bad:
             raise DataError(
                 f"--image-size {side} is above the size of {len(small):,} images "
-                f"({_few(small, root)}): use at most {min(min(sizes[path]) for path in small)}, "
+                f"({_few(small, seen)}): use at most {min(min(seen.headers[path].size) for path in small)}, "
                 "or leave them out (--skip-bad)"
             )
         bad |= small
-        files = [file for file in files if file.path not in bad]
-
-    images = _decode(files, sizes, side, source.image_size, bad)
-    files = [file for file in files if file.path not in bad]
+    images = _decode([file for file in seen.files if file.path not in bad], seen, side, bad)
+    files = [file for file in seen.files if file.path not in bad]
+    notes = list(seen.notes)
     if bad:
-        count = f"{len(bad):,} of {len(bad) + len(files):,} images cannot be used"
+        count = f"{len(bad):,} of {len(seen.files):,} images cannot be used"
         if not source.skip_bad:
-            raise DataError(f"{count} ({_few(bad, root)}): repair them, or leave them out (--skip-bad)")
-        notes.append(f"{count} and are left out ({_few(bad, root)})")
+            raise DataError(f"{count} ({_few(bad, seen)}): repair them, or leave them out (--skip-bad)")
+        notes.append(f"{count} and are left out ({_few(bad, seen)})")
     if not any(not file.test for file in files):
         raise DataError(f"{show(source.path)} holds no readable training images: give {WHAT}")
 
-    x, divisor, mixed = _stack(images, side)
-    if mixed and source.image_size is None:
-        notes.append(f"images of several sizes: all are resized to {side} x {side} (choose with --image-size)")
+    x, divisor = _stack(images, side)
     labels = np.array([file.label for file in files])
     test = np.array([file.test for file in files])
+    left_out = tuple((seen.name(path), why) for path, why in bad.items())
     if not test.any():
-        return Raw(root.name, x, labels, divisor, notes=tuple(notes))
-    return Raw(root.name, x[~test], labels[~test], divisor, x[test], labels[test], tuple(notes))
+        return Raw(seen.root.name, x, labels, divisor, notes=tuple(notes), left_out=left_out)
+    return Raw(seen.root.name, x[~test], labels[~test], divisor, x[test], labels[test], tuple(notes), left_out)
 
 
-def _few(reasons: dict[Path, str], root: Path) -> str:
-    return first_few(f"{path.relative_to(root).as_posix()}: {reason}" for path, reason in reasons.items())
+def _few(reasons: Mapping[Path, str], seen: Survey) -> str:
+    return first_few(f"{seen.name(path)}: {why}" for path, why in reasons.items())
 
 
-def _list(root: Path) -> tuple[list[_File], list[str]]:
-    """All image files in a fixed order, and notes on what was passed over."""
-    notes: list[str] = []
-    passed: list[Path] = []
-    folders = _folders(root, root)
-    names = [folder.name for folder in folders]
-    parts = [(root, False)]
-    if "train" in names and set(names) <= {"train", *OTHER_PARTS} and _folders(root / "train", root):
-        parts = [(root / name, name == "test") for name in ("train", "test") if name in names]
-        others = [name for name in names if name not in ("train", "test")]
-        if others:
-            notes.append(f"not read: {first_few(others)} (only train and test are)")
-
-    files: list[_File] = []
-    for part, test in parts:
-        for folder in _folders(part, root):
-            found = _images(folder, root, passed)
-            if not found:
-                notes.append(f"class folder without images left out: {folder.relative_to(root).as_posix()!r}")
-            files += [_File(path, _label(folder.name), test) for path in found]
-    if passed:
-        names = [path.relative_to(root).as_posix() for path in passed]
-        notes.append(f"{len(passed):,} files that are no images left out ({first_few(names)})")
-    return files, notes
+def _require_one_size(seen: Survey) -> None:
+    sizes = sorted(set(seen.sizes), key=lambda size: (size[0] * size[1], size))
+    if len(sizes) > 1:
+        side = seen.suggestion()
+        lost = sum(min(size) < side for size in seen.sizes) + len(seen.bad)
+        how = f"--image-size {side}"
+        if lost:
+            how += f" --skip-bad, which leaves out {lost:,} that are smaller or cannot be read"
+        raise DataError(
+            f"{show(seen.root)} holds images of {len(sizes):,} sizes, from {_words(sizes[0])} to {_words(sizes[-1])}: "
+            f"bring them to one size, for example with {how}"
+        )
 
 
-def _label(name: str) -> str:
-    """The class name: one spelling of each accented letter, and printable whatever the bytes were."""
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
+def _words(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
-def _visible(folder: Path, root: Path) -> list[Path]:
-    """What a folder holds, sorted, without hidden names; a link that leads out of the root is refused."""
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    for path in entries:
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise DataError(f"{show(path)} is a link that leaves the folder: copy what it points to instead")
-    return entries
-
-
-def _folders(folder: Path, root: Path) -> list[Path]:
-    return [path for path in _visible(folder, root) if path.is_dir()]
-
-
-def _images(folder: Path, root: Path, passed: list[Path]) -> list[Path]:
-    """The image files below a class folder; others are added to ``passed``."""
-    found: list[Path] = []
-    for path in _visible(folder, root):
-        if path.is_dir():
-            # Links between folders could go round in circles, and would count images twice.
-            if path.is_symlink():
-                passed.append(path)
-            else:
-                found += _images(path, root, passed)
-        elif path.suffix.lower() in SUFFIXES:
-            found.append(path)
-        else:
-            passed.append(path)
-    return found
-
-
-def _open(path: Path) -> Image.Image:
-    """Open an image without decoding it. Raises: whatever Pillow raises for a broken file."""
-    from PIL import Image
-
-    if not path.is_file():
-        raise DataError("no regular file")
-    return Image.open(path, formats=FORMATS)
-
-
-def _header_sizes(files: list[_File], bad: dict[Path, str]) -> dict[Path, tuple[int, int]]:
-    """Height and width of every image, before EXIF rotation, from its header alone."""
-    sizes: dict[Path, tuple[int, int]] = {}
-    with warnings.catch_warnings():
-        _strict_about_bombs()
-        for file in files:
-            try:
-                with _open(file.path) as image:
-                    sizes[file.path] = (image.height, image.width)
-            except Exception as error:  # a broken image can raise nearly anything
-                bad[file.path] = _reason(error)
-    return sizes
-
-
-def _strict_about_bombs() -> None:
-    """Pillow only warns of a suspiciously large image; its other warnings are about odd metadata."""
-    from PIL import Image
-
-    warnings.simplefilter("ignore")
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-
-def _reason(error: Exception) -> str:
-    from PIL import Image, UnidentifiedImageError
-
-    if isinstance(error, UnidentifiedImageError):  # its text repeats the path
-        return "no image"
-    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
-        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-    if isinstance(error, OSError) and error.strerror:  # its text repeats the path
-        return error.strerror
-    return one_line(error)
-
-
-def _common_side(files: list[_File], sizes: dict[Path, tuple[int, int]], image_size: int | None) -> int:
-    if image_size is not None:
-        return image_size
-    sides = [min(sizes[file.path]) for file in files if not file.test]
-    return min(LARGEST_DEFAULT, statistics.median_low(sides)) if sides else LARGEST_DEFAULT
-
-
-def _decode(
-    files: list[_File],
-    sizes: dict[Path, tuple[int, int]],
-    side: int,
-    image_size: int | None,
-    bad: dict[Path, str],
-) -> list[NDArray[Any]]:
-    """The images (h, w, c), resized one by one where they cannot all be kept as they are."""
-    distinct = {sizes[file.path] for file in files}
+def _decode(files: Sequence[File], seen: Survey, side: int | None, bad: dict[Path, str]) -> list[NDArray[Any]]:
+    """The images (h, w, c), resized one by one where they cannot all be kept as they are; unreadable ones go to bad."""
+    distinct = {seen.headers[file.path].size for file in files}
     resize = len(distinct) > 1
     if len(distinct) == 1:
         shape = (len(files), *distinct.pop(), 3)
-        if image_size is None:
+        if side is None:
             require_budget(shape, 4, "the folder of images")  # as float32
         else:
             resize = np.prod(shape, dtype=float) > MAX_BYTES / 4
     images: list[NDArray[Any]] = []
     with warnings.catch_warnings():
-        _strict_about_bombs()
+        strict_about_bombs()
         for file in files:
             try:
-                with _open(file.path) as image:
-                    pixels = _pixels(image)
+                with open_image(file.path) as image:
+                    pixels = pixels_of(image)
+                if side is not None and min(pixels.shape[:2]) < side:
+                    raise DataError(f"only {pixels.shape[0]} x {pixels.shape[1]} pixels")
             except Exception as error:  # a broken image can raise nearly anything
-                bad[file.path] = _reason(error)
+                bad[file.path] = reason(error)
             else:
-                images.append(_resized(pixels, side) if resize else pixels)
+                images.append(_resized(pixels, side) if resize and side is not None else pixels)
     return images
-
-
-def _pixels(image: Image.Image) -> NDArray[Any]:
-    """The decoded image (h, w, c): uint8, or uint16 for 16-bit gray; c is 1 for gray, otherwise 3."""
-    from PIL import ImageOps
-
-    image.load()
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        deep: NDArray[np.uint16] = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
-        return deep[..., None]
-    if image.mode in ("1", "L") and "transparency" not in image.info:
-        return np.asarray(image.convert("L"))[..., None]
-    if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA")).astype(np.uint32)
-        pixels = ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
-    else:
-        pixels = np.asarray(image.convert("RGB"))
-    channels = 1 if (pixels == pixels[..., :1]).all() else 3
-    return pixels[..., :channels]
 
 
 def _resized(pixels: NDArray[Any], side: int) -> NDArray[np.float32]:
@@ -265,15 +179,17 @@ def _resized(pixels: NDArray[Any], side: int) -> NDArray[np.float32]:
     return (average / scale).astype(np.float32)
 
 
-def _stack(images: list[NDArray[Any]], side: int) -> tuple[NDArray[Any], float, bool]:
-    """All images in one array, the value of white, and whether sizes had to be made equal."""
-    mixed = images[0].dtype.kind == "f"
-    if len({image.shape[:2] for image in images}) > 1:  # some are rotated
-        images, mixed = [_resized(image, side) for image in images], True
+def _stack(images: list[NDArray[Any]], side: int | None) -> tuple[NDArray[Any], float]:
+    """All images in one array, and the value of white."""
+    if len({image.shape[:2] for image in images}) > 1:
+        # The header of a rare PNG says only after its pixels that it is turned.
+        if side is None:
+            raise DataError("images of several sizes, once turned as EXIF says: bring them to one with --image-size")
+        images = [_resized(image, side) for image in images]
     channels = max(image.shape[2] for image in images)
     dtype = max((image.dtype for image in images), key=lambda dtype: dtype.itemsize)
     x = np.empty((len(images), *images[0].shape[:2], channels), dtype=dtype)
     for row, image in zip(x, images, strict=True):
         # Bytes become the 16-bit value of the same brightness: 255 * 257 = 65535.
         row[:] = image.astype(np.uint16) * 257 if dtype == np.uint16 != image.dtype else image
-    return x, 1.0 if mixed else float(np.iinfo(dtype).max), mixed
+    return x, 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)

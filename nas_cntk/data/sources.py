@@ -43,6 +43,11 @@ def first_few(names: Iterable[str], few: int = 3) -> str:
     return ", ".join(listed[:few]) + more
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number with its noun: 1 image, 1,200 images."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def require_file(path: Path, what: str) -> None:
     """Check that there is a regular file with something in it.
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_cntk import data
-from nas_cntk.data import folder as folders
-from nas_cntk.data import idx, npz
+from nas_cntk.data import folder_files, idx, image_file, npz
 from nas_cntk.data.preprocessing import area_average, to_float
 from nas_cntk.data.sources import Source, first_few, one_line, require_budget, require_file, require_folder, show
 from nas_cntk.errors import DataError
@@ -176,19 +175,19 @@ def _from_folder(path: Path, shape: Shape, resize: Resize, skip_bad: bool) -> Im
     root = path.resolve()
     files, labels, notes, what = _files(root)
     if not files:
-        raise DataError(f"{show(path)} holds no images: give a folder with {', '.join(folders.SUFFIXES)} files")
+        raise DataError(f"{show(path)} holds no images: give a folder with {', '.join(folder_files.SUFFIXES)} files")
     require_budget((len(files), *shape), 4, "the folder of images")
     kept: list[int] = []
     images: list[NDArray[np.float32]] = []
     bad: dict[Path, str] = {}
     with warnings.catch_warnings():
-        folders._strict_about_bombs()
+        image_file.strict_about_bombs()
         for number, file in enumerate(files):
             try:
                 images.append(_image(file, shape, resize))
                 kept.append(number)
             except Exception as error:  # a broken image can raise nearly anything
-                bad[file] = folders._reason(error)
+                bad[file] = image_file.reason(error)
     if bad:
         few = first_few(f"{file.relative_to(root).as_posix()}: {reason}" for file, reason in bad.items())
         count = f"{len(bad):,} of {len(files):,} images cannot be used"
@@ -203,24 +202,24 @@ def _from_folder(path: Path, shape: Shape, resize: Resize, skip_bad: bool) -> Im
 
 def _files(root: Path) -> tuple[list[Path], Sequence[str] | None, list[str], str]:
     """Return the image files in order, their classes if they lie in class folders, notes, and what they are."""
-    loose = [path for path in folders._visible(root, root) if path.suffix.lower() in folders.SUFFIXES]
+    loose = [path for path in folder_files.visible(root, root) if path.suffix.lower() in folder_files.SUFFIXES]
     if any(path.is_file() for path in loose):
         return [path for path in loose if path.is_file()], None, _ignored(root), "images"
-    found, notes = folders._list(root)
+    found, notes = folder_files.list_files(root)
     test = [file for file in found if file.test]
     chosen = test or found
     return [file.path for file in chosen], [file.label for file in chosen], notes, "test images" if test else "images"
 
 
 def _ignored(root: Path) -> list[str]:
-    below = [folder.name for folder in folders._folders(root, root)]
+    below = [folder.name for folder in folder_files.folders(root, root)]
     return [f"not read: the folders {first_few(below)} beside the images"] if below else []
 
 
 def _image(file: Path, shape: Shape, resize: Resize) -> NDArray[np.float32]:
     """Return an image as the reader of folders scales it, at the model's size."""
-    with folders._open(file) as opened:
-        pixels = folders._pixels(opened)
+    with image_file.open_image(file) as opened:
+        pixels = image_file.pixels_of(opened)
     white = float(np.iinfo(pixels.dtype).max)
     pixels = _channels(pixels, shape[2], "it has")
     if pixels.shape[:2] == shape[:2]:

@@ -95,7 +95,7 @@ class _Subject:
     def resize(self) -> Resize:
         if self.study.config["image_size"] is not None:
             return "shrink"
-        # A folder of images of several sizes was brought to one, smaller ones too.
+        # Photographs come in any size, and a folder is where people have them.
         return "any" if self.data.startswith("folder:") else "never"
 
     @property

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -51,6 +52,16 @@ class Lease:
     ordinal: int
     kills: int  # processes that died while scoring it
     owner: Owner
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A live process that works on a trial."""
+
+    number: int | None  # of the trial; None while it asks for a proposal
+    host: str
+    pid: int
+    seconds: float | None  # since the trial began
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +162,36 @@ def any_alive(connection: sa.Connection, study_id: int) -> bool:
     """Return whether a live process holds a lease of the study."""
     query = sa.select(TRIALS).where(TRIALS.c.study_id == study_id, TRIALS.c.phase.in_(_WORKING))
     return any(_alive(row, None) for row in connection.execute(query).mappings())
+
+
+def working(records: Records, study_id: int) -> list[Working]:
+    """Return who works on the study now, by ordinal."""
+    query = (
+        sa.select(TRIALS, OPTUNA_TRIALS.c.datetime_start)
+        .select_from(
+            TRIALS.outerjoin(
+                OPTUNA_TRIALS,
+                sa.and_(OPTUNA_TRIALS.c.study_id == TRIALS.c.study_id, OPTUNA_TRIALS.c.number == TRIALS.c.number),
+            )
+        )
+        .where(TRIALS.c.study_id == study_id, TRIALS.c.phase.in_(_WORKING))
+        .order_by(TRIALS.c.ordinal)
+    )
+    with records.transaction() as connection:
+        rows = connection.execute(query).mappings().all()
+    return [
+        Working(row["number"], row["host"], row["pid"], _since(row["datetime_start"]))
+        for row in rows
+        if _alive(row, None)
+    ]
+
+
+def _since(start: object) -> float | None:
+    # Optuna writes local time without a zone.
+    if start is None:
+        return None
+    began = start if isinstance(start, datetime) else datetime.fromisoformat(str(start))
+    return max(0.0, (datetime.now() - began).total_seconds())
 
 
 def reopen_dead(records: Records, study_id: int) -> None:

@@ -98,7 +98,7 @@ def open_records(db: str, *, write: bool) -> Records:
     if location.path.exists() and location.path.stat().st_size > 0:
         # Looked at read-only first: opening for writing would turn another program's file to write-ahead logging.
         with _opened(location, read_only=True) as reader:
-            version = _version(reader, write=write)
+            version = schema_version(reader, write=write)
     elif not write:
         raise RecordsError(f"database {location} is empty; run `nas-cntk search`, or name another with --db")
     if version < len(MIGRATIONS):
@@ -116,8 +116,12 @@ def _opened(location: Location, *, read_only: bool) -> Iterator[Records]:
         records.close()
 
 
-def _version(records: Records, *, write: bool) -> int:
-    """Return the schema's version, 0 for a database that has none of our tables yet."""
+def schema_version(records: Records, *, write: bool) -> int:
+    """Return the schema's version, 0 for a database that has none of our tables yet.
+
+    Raises:
+        RecordsError: if the file belongs to another program, or was written by a newer nas-cntk.
+    """
     with records.transaction() as connection:
         names = set(sa.inspect(connection).get_table_names())
         if "ncntk_schema" not in names:

@@ -1,135 +1,203 @@
-"""The live view of a search: a line for every finished trial, and on a terminal a bar below them."""
+"""The live view of a search: a line for every finished trial, and on a terminal a panel below them."""
 
 from __future__ import annotations
 
 import time
-from types import TracebackType
+from collections.abc import Sequence
+from pathlib import PurePath
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from nas_cntk.architecture import Architecture
+from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
 from nas_cntk.report import text
+from nas_cntk.report.bar_view import BarView
 from nas_cntk.report.describe import summary
+from nas_cntk.report.panel import has_letters
+from nas_cntk.report.progress import Course, Running, lines_of, seconds_left
 from nas_cntk.search.session import Plan
 
-_WORDS = 40  # columns beside the bar, which leave room in 80 for the ^C that a terminal echoes
+WAITS_SAID = 60.0  # seconds between lines on waiting for other processes
 
 
-class LiveView:
+class LiveView(BarView):
     """Shows a session on a console; plain lines where that is no terminal.
 
-    The bar is redrawn four times a second at most, below the lines, and is gone at the end: nothing flickers and
-    nothing remains in a scrolled-back terminal but the lines.
+    The panel is below the lines and gone at the end: nothing remains in a scrolled-back terminal but the lines.
     """
 
     def __init__(self, console: Console, db: str) -> None:
-        self._console = console
-        self._db = db
+        super().__init__(console, db)
         self._plan: Plan | None = None
         self._done = 0
-        self._best: float | None = None
-        self._waited = 0.0
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> LiveView:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._best = Best("maximize")
+        self._began = 0.0
+        self._trial: tuple[int, Architecture, float, float] | None = None  # number, net, predicted, when it began
+        self._fraction = 0.0
+        self._waiting, self._waited = 0, 0.0
 
     def begins(self, plan: Plan) -> None:
         """Show what is about to be done and what it will cost."""
-        self._plan, self._done, self._best = plan, plan.finished, plan.best
-        bench, study = plan.bench, plan.study
-        shape = "x".join(map(str, bench.dataset.image_shape))
-        what = "new study" if plan.new else "continuing study"
-        done = "" if plan.new else f": {plan.finished} of {study.target} trials finished"
-        self._print(f"{what} {study.name} in {self._db}{done}")
-        self._print(
-            f"data {bench.dataset.spec}: {len(bench.dataset.x_train)} training images of {shape},"
-            f" {bench.dataset.num_classes} classes; subset {bench.subset}, held out {bench.holdout}"
-        )
-        for note in bench.split.notes:
-            self._print(f"note: {note}")
-        self._print(
-            f"space {plan.space.name}, sampler {study.sampler['name']}, score {','.join(bench.problem.score)},"
-            f" backend {bench.backend}, seed {bench.problem.seed}"
-        )
-        if plan.changed:
-            self._print(f"changed since the last run, and recorded: {', '.join(plan.changed)}")
-        for line in forecast_lines(plan):
+        self._plan, self._done, self._began = plan, plan.finished, time.monotonic()
+        self._best = Best(plan.bench.scores[0].direction)
+        for number, value in plan.earlier:
+            self._best.add(number, value)
+        for line in plan_lines(plan, self._db):
             self._print(line)
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.percentage:>3.0f} %"),
-                TimeElapsedColumn(),
-                console=self._console,
-                transient=True,
-                refresh_per_second=4,
-            )
-            self._bar.start()
+        self._open()
 
-    def trial_begins(self, ordinal: int, architecture: Architecture, predicted: float) -> None:
-        """Set the bar to a new trial."""
-        if self._bar is not None:
-            if self._task is not None:
-                self._bar.remove_task(self._task)
-            assert self._plan is not None
-            words = f"{self._done + 1}/{self._plan.study.target} {summary(architecture)}"
-            about = f", about {text.duration(predicted)}"
-            self._task = self._bar.add_task(words[: _WORDS - len(about)] + about, total=1.0)
+    def trial_begins(self, number: int, architecture: Architecture, predicted: float) -> None:
+        """Show a new trial in the panel."""
+        self._trial, self._fraction, self._waiting = (number, architecture, predicted, time.monotonic()), 0.0, 0
+        self._refresh()
 
     def progress(self, fraction: float) -> None:
-        """Move the bar."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=fraction)
+        """Move its bar."""
+        self._fraction = fraction
 
     def trial_ends(self, trial: Finished) -> None:
         """Print the trial's line, with the best score so far."""
         assert self._plan is not None
-        if self._bar is not None and self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
+        self._trial, self._fraction, self._waiting = None, 0.0, 0
         self._done += 1
-        target = self._plan.study.target
-        head = f"{self._done:>{len(str(target))}}/{target}"
-        verdict = trial.verdict
-        if verdict.outcome != "COMPLETE" or trial.score is None:
-            self._print(f"{head}  pruned, {verdict.reason}", style="dim")
-            return
-        kind = self._plan.bench.scores[0]
-        value = trial.score.values[kind.name]
-        better = self._best is None or (value > self._best if kind.direction == "maximize" else value < self._best)
-        self._best = value if better else self._best
-        words = [f"{kind.name} {text.score(kind.name, value)}"]
-        words += [f"{k.name} {text.score(k.name, trial.score.values[k.name])}" for k in self._plan.bench.scores[1:]]
-        words.append("best so far" if better else f"best {text.score(kind.name, self._best)}")
-        if verdict.duplicate_of is not None:
-            words.append(str(verdict.reason))
-        else:
-            words.append(text.duration(verdict.seconds))
-            if trial.architecture is not None:
-                words.append(summary(Architecture.from_json(trial.architecture)))
-        self._print(f"{head}  {'  '.join(words)}", style="bold" if better else None)
+        names = [kind.name for kind in self._plan.bench.scores]
+        better = self._best.takes(trial, names[0])
+        line = trial_line(trial, names, self._done, self._plan.study.target, self._best, better, self._room())
+        pruned = trial.verdict.outcome != "COMPLETE"
+        self._print(line, "dim" if pruned else "bold" if better else None)
+        if pruned and (trial.verdict.reason or "").startswith("failed:"):
+            self._warned.append(f"trial {trial.number} {trial.verdict.reason}")
 
     def waits(self, working: int) -> None:
         """Say, once a minute, that other processes hold the last trials."""
-        if time.monotonic() - self._waited > 60 or not self._waited:
+        self._waiting = working
+        if time.monotonic() - self._waited > WAITS_SAID or not self._waited:
             self._waited = time.monotonic()
             self._print(f"waiting for {working} trial(s) of other processes")
 
-    def _print(self, line: str, style: str | None = None) -> None:
-        # Off a terminal a line stays one line, for programs; on one it is folded between words.
-        self._console.print(Text(line, style=style or ""), soft_wrap=not self._console.is_terminal)
+    def _room(self) -> int | None:
+        return self._console.width if self._console.is_terminal else None
+
+    def _lines(self, width: int) -> Sequence[Text]:
+        plan, trial, fraction = self._plan, self._trial, self._fraction
+        if plan is None:
+            return super()._lines(width)
+        now, target = time.monotonic(), plan.study.target
+        running = []
+        if trial is not None:
+            number, architecture, predicted, began = trial
+            running = [Running(number, summary(architecture), now - began, predicted, fraction)]
+        parts = fraction if trial is not None else 0.0
+        ahead = target - plan.finished
+        left = seconds_left(
+            target - self._done - parts,
+            plan.forecast.total(ahead) / max(1, ahead),
+            now - self._began,
+            self._done - plan.finished + parts,
+        )
+        state = f"waiting for {self._waiting} trial(s) of other processes" if self._waiting else "proposing"
+        course = Course(
+            title=title(
+                plan.study,
+                plan.bench.dataset.spec,
+                plan.bench.dataset.image_shape,
+                plan.space.name,
+                plan.bench.backend,
+            ),
+            score=plan.bench.scores[0].name,
+            finished=self._done,
+            target=target,
+            best=self._best.value,
+            best_trial=self._best.trial,
+            bests=self._best.history,
+            running=running,
+            left=left,
+            state=state,
+            warnings=tuple(self._warned),
+        )
+        return lines_of(course, width, plain=not has_letters(self._console))
+
+
+class Best:
+    """The best score so far, whose it is, and how it came about."""
+
+    def __init__(self, direction: str) -> None:
+        self._sign = 1.0 if direction == "maximize" else -1.0
+        self.value: float | None = None
+        self.trial: int | None = None
+        self.history: list[float] = []  # the best after each score
+
+    def add(self, number: int, value: float) -> bool:
+        """Take a score in; returns whether it is the best so far."""
+        better = self.value is None or self._sign * value > self._sign * self.value
+        if better:
+            self.value, self.trial = value, number
+        assert self.value is not None
+        self.history.append(self.value)
+        return better
+
+    def takes(self, trial: Finished, name: str) -> bool:
+        """Take a finished trial in; returns whether it is the best so far."""
+        if trial.verdict.outcome != "COMPLETE" or trial.score is None:
+            return False
+        return self.add(trial.number, trial.score.values[name])
+
+
+def trial_line(
+    trial: Finished, names: Sequence[str], done: int, target: int, best: Best, better: bool, room: int | None
+) -> str:
+    """Return the line of a finished trial; the architecture is left out where it does not fit into `room` columns."""
+    verdict = trial.verdict
+    digits = len(str(target))
+    head = f"{done:>{digits}}/{target}  trial {trial.number:<{len(str(max(0, target - 1)))}}"
+    if verdict.outcome != "COMPLETE" or trial.score is None:
+        return f"{head}  pruned, {verdict.reason}"
+    values = trial.score.values
+    words = [text.score(names[0], values[names[0]])]
+    if len(names) > 1:
+        words = [f"{name} {text.score(name, values[name])}" for name in names]
+    words.append("best so far" if better else f"best {text.score(names[0], best.value)}")
+    if verdict.duplicate_of is not None:
+        words.append(str(verdict.reason))
+    else:
+        words.append(text.duration(verdict.seconds))
+    line = f"{head}  {'  '.join(words)}"
+    if verdict.duplicate_of is None and trial.architecture is not None:
+        what = summary(Architecture.from_json(trial.architecture))
+        if room is None or len(line) + len(what) + 2 <= room:
+            line += f"  {what}"
+    return line
+
+
+def title(study: Study, data: str, shape: Sequence[object], space: str, backend: str) -> str:
+    """Return the study, its data, its space, and the backend with its measured rate, in a line."""
+    kind, colon, path = data.partition(":")
+    name = f"{kind}:{PurePath(path).name}" if colon else kind
+    rate = "" if study.rate is None else f" at {study.rate:.2g} entry-layers/s"
+    return f"{study.name} · {name} {'x'.join(map(str, shape))} · {space} · {backend}{rate}"
+
+
+def plan_lines(plan: Plan, db: str) -> list[str]:
+    """Return what is about to be done, and what it is predicted to cost."""
+    bench, study = plan.bench, plan.study
+    shape = "x".join(map(str, bench.dataset.image_shape))
+    what = "new study" if plan.new else "continuing study"
+    done = "" if plan.new else f": {plan.finished} of {study.target} trials finished"
+    lines = [
+        f"{what} {study.name} in {db}{done}",
+        f"data {bench.dataset.spec}: {len(bench.dataset.x_train)} training images of {shape},"
+        f" {bench.dataset.num_classes} classes; subset {bench.subset}, held out {bench.holdout}",
+    ]
+    lines += [f"note: {note}" for note in bench.split.notes]
+    lines.append(
+        f"space {plan.space.name}, sampler {study.sampler['name']}, score {','.join(bench.problem.score)},"
+        f" backend {bench.backend}, seed {bench.problem.seed}"
+    )
+    if plan.changed:
+        lines.append(f"changed since the last run, and recorded: {', '.join(plan.changed)}")
+    return [*lines, *forecast_lines(plan)]
 
 
 def forecast_lines(plan: Plan) -> list[str]:

@@ -1,15 +1,20 @@
-"""The live view of a validation: what it will cost, a line for every result, and on a terminal a bar below them."""
+"""The live view of a validation: what it will cost, a line for every result, and on a terminal a panel below them."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
+from rich.text import Text
 
 from nas_cntk.records.validations import Validation
 from nas_cntk.report import text
 from nas_cntk.report.bar_view import BarView
 from nas_cntk.report.describe import summary
+from nas_cntk.report.live import Best
+from nas_cntk.report.panel import has_letters
+from nas_cntk.report.progress import Course, Running, lines_of
 from nas_cntk.validate.forecast import Unit
 from nas_cntk.validate.session import Plan
 
@@ -27,6 +32,10 @@ class ValidationView(BarView):
         self._unit: tuple[Unit, float] | None = None
         self._left_after = 0.0  # seconds predicted for the units after this one
         self._began, self._first, self._said = 0.0, 0.0, 0.0
+        self._title = ""
+        self._running: Running | None = None
+        self._left: float | None = None  # seconds, in all
+        self._best = Best("maximize")
 
     def measures(self, done: int, total: int) -> None:
         """Say that timings are taken."""
@@ -42,6 +51,9 @@ class ValidationView(BarView):
         bench, wishes = plan.bench, plan.bench.wishes
         dataset = bench.images.dataset
         shape = "x".join(map(str, dataset.image_shape))
+        where = [f"CNNs on {bench.devices.train}"] if "cnn" in wishes.kinds else []
+        where += [f"kernels on {bench.backend}"] if "kernel" in wishes.kinds else []
+        self._title = " · ".join([bench.study.name, f"{dataset.name} {shape}", "validation", *where])
         self._print(
             f"study {bench.study.name} in {self._db}: {len(plan.candidates)} architectures, trials"
             f" {', '.join(str(candidate.number) for candidate in plan.candidates)}"
@@ -79,9 +91,14 @@ class ValidationView(BarView):
         left = predicted * (1 - fraction)
         if done > _BEFORE_REMAINING:
             left = (now - self._began) * (1 - fraction) / done
-        words = f"trial {one.candidate.number} {'CNN' if one.kind == 'cnn' else 'kernel'}"
-        ahead = f"{text.duration(left)} left, {text.duration(left + self._left_after)} in all"
-        self._show(words, fraction, ahead)
+        words = f"trial {one.candidate.number} {_kind(one.kind)}"
+        new = self._running is None
+        self._left = left + self._left_after
+        self._running = Running(one.candidate.number, _kind(one.kind), now - self._began, predicted, fraction, left)
+        self._open()
+        if new:
+            self._refresh()
+        ahead = f"{text.duration(left)} left, {text.duration(self._left)} in all"
         if not self._console.is_terminal and now - self._said > _SAID_EVERY:
             self._said = now
             self._print(f"{words}: {100 * fraction:.0f} %, {ahead}")
@@ -89,8 +106,10 @@ class ValidationView(BarView):
     def unit_ends(self, one: Unit, found: Validation) -> None:
         """Print the unit's line."""
         assert self._plan is not None and self._unit is not None
-        self._hide()
+        self._running = None
         self._done += 1
+        if found.accuracy is not None:
+            self._best.add(found.number, found.accuracy)
         total = len(self._plan.units)
         kind = "kernel" if found.kind == "kernel" else f"CNN {found.recipe}"
         result = "diverged" if found.accuracy is None else text.score("accuracy", found.accuracy, found.stderr)
@@ -105,6 +124,24 @@ class ValidationView(BarView):
         fits = not self._console.is_terminal or len(line) + len(what) <= self._console.width
         self._print(line + what if fits else line)
 
+    def _lines(self, width: int) -> Sequence[Text]:
+        plan, running = self._plan, self._running
+        if plan is None:
+            return super()._lines(width)  # timings are taken
+        course = Course(
+            title=self._title,
+            score="accuracy",
+            finished=self._done,
+            target=len(plan.units),
+            best=self._best.value,
+            best_trial=self._best.trial,
+            bests=self._best.history,
+            running=() if running is None else (running,),
+            left=self._left,
+            warnings=tuple(self._warned),
+        )
+        return lines_of(course, width, plain=not has_letters(self._console))
+
     def _what(self, plan: Plan, kind: str) -> str:
         sizes = plan.sizes
         if kind == "kernel":
@@ -115,3 +152,7 @@ class ValidationView(BarView):
             f"CNNs ({wishes.recipe} recipe{grid}): {sizes.cnn:,} images, {wishes.epochs_of_recipe} epochs,"
             f" width {wishes.width_of_recipe}, on {plan.bench.devices.train}"
         )
+
+
+def _kind(kind: str) -> str:
+    return "CNN" if kind == "cnn" else "kernel"

@@ -50,8 +50,8 @@ class Evaluation:
 class Observer(Protocol):
     """Who is told how the search goes."""
 
-    def trial_begins(self, ordinal: int, architecture: Architecture, predicted: float) -> None:
-        """A score is about to be computed."""
+    def trial_begins(self, number: int, architecture: Architecture, predicted: float) -> None:
+        """The score of trial `number` is about to be computed; `predicted` seconds."""
 
     def progress(self, fraction: float) -> None:
         """That much of the score is computed."""
@@ -147,7 +147,9 @@ def _one_trial(
         if verdict is None:
             assert architecture is not None
             proposal = Verdict("PRUNED", key=key, parameters=dict(trial.params), params=params, flops=flops)
-            verdict, score = _judge(records, evaluation, limits, observer, lease, proposal, architecture, earlier)
+            verdict, score = _judge(
+                records, evaluation, limits, observer, lease, trial.number, proposal, architecture, earlier
+            )
         text = None if architecture is None else architecture.to_json()
         trials.record_verdict(records, lease, verdict, text, score)
         for name, value in (
@@ -195,6 +197,7 @@ def _judge(
     limits: Limits,
     observer: Observer,
     lease: Lease,
+    trial_number: int,
     proposal: Verdict,
     architecture: Architecture,
     earlier: list[Finished],
@@ -221,7 +224,7 @@ def _judge(
     if predicted > limits.max_trial_seconds:
         reason = f"cost: predicted {_seconds(predicted)}, the limit is {_seconds(limits.max_trial_seconds)}"
         return replace(proposal, reason=reason), None
-    observer.trial_begins(lease.ordinal, architecture, predicted)
+    observer.trial_begins(trial_number, architecture, predicted)
     began = time.monotonic()
     reason = ""
     for _ in range(ATTEMPTS):

@@ -42,7 +42,7 @@ class Plan:
     space: Space
     forecast: Forecast
     max_trial_seconds: float
-    best: float | None = None  # of the first score, in earlier runs
+    earlier: tuple[tuple[int, float], ...] = ()  # number and first score of the trials of earlier runs that have one
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +207,7 @@ def _continue(
     if finished >= study.target:
         return Ended(study.name, "complete", finished, study.target)
     expected = forecast(bench.evaluation(space, study.rate), bench.problem.seed, limit)
-    best = _best(records, study, bench)
-    plan = Plan(study, False, finished, tuple(changed), bench, space, expected, limit, best)
+    plan = Plan(study, False, finished, tuple(changed), bench, space, expected, limit, _earlier(records, study, bench))
     return _run(records, open_storage(records), plan, options, screen, clock)
 
 
@@ -231,13 +230,10 @@ def _run(records: Records, storage: Any, plan: Plan, options: Options, screen: S
     return Ended(plan.study.name, how, _finished(records, plan.study), plan.study.target)
 
 
-def _best(records: Records, study: Study, bench: Bench) -> float | None:
-    first = bench.scores[0]
-    scores = [trial.score for trial in trials.finished_trials(records, study.study_id)]
-    values = [score.values[first.name] for score in scores if score is not None]
-    if not values:
-        return None
-    return max(values) if first.direction == "maximize" else min(values)
+def _earlier(records: Records, study: Study, bench: Bench) -> tuple[tuple[int, float], ...]:
+    name = bench.scores[0].name
+    finished = trials.finished_trials(records, study.study_id)
+    return tuple((trial.number, trial.score.values[name]) for trial in finished if trial.score is not None)
 
 
 def _finished(records: Records, study: Study) -> int:

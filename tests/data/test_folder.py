@@ -91,7 +91,7 @@ def test_names_hidden_and_foreign_files(tmp_path: Path) -> None:
     assert loaded.classes == tuple(unicodedata.normalize("NFC", name) for name in names)
     assert len(loaded.x_train) + len(loaded.x_test) == 13
     assert any("'empty class'" in note for note in loaded.notes)
-    assert any("1 files that are no images" in note and "Thumbs.db" in note for note in loaded.notes)
+    assert any("1 file that is no image left out" in note and "Thumbs.db" in note for note in loaded.notes)
     assert not any("\n" in note for note in loaded.notes)
 
 
@@ -106,23 +106,31 @@ def test_one_size_stays(tmp_path: Path) -> None:
     assert read(fill(tmp_path, big)).shape == (8, 40, 50, 1)
 
 
-def test_mixed_sizes_become_the_median_side(tmp_path: Path) -> None:
-    sizes = [(10, 12), (12, 20), (5, 9), (14, 14), (12, 12), (30, 13)]
-    for i, (h, w) in enumerate(sizes):
-        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
-        Image.fromarray(np.full((h, w), 40 * i, dtype=np.uint8)).save(tmp_path / "ab"[i % 2] / f"{i}.png")
-    raw = folder_reader.read(Source(tmp_path))
-    assert raw.x.shape == (6, 12, 12, 1)
-    np.testing.assert_allclose(raw.x[:, 3, 4, 0], np.array([0, 80, 160, 40, 120, 200]) / 255, rtol=1e-6)
-    assert any("12 x 12" in note for note in raw.notes)
-
-
-def test_mixed_sizes_are_at_most_32_and_averaged_by_area(tmp_path: Path) -> None:
-    images = [RNG.integers(0, 256, size).astype(np.uint8) for size in ((64, 96), (96, 64), (64, 64), (32, 320))]
+def several_sizes(root: Path, *sizes: tuple[int, int]) -> list[np.ndarray]:
+    """Gray images of these sizes, half of them in each of two classes."""
+    images = [RNG.integers(0, 256, size).astype(np.uint8) for size in sizes]
     for i, image in enumerate(images):
-        (tmp_path / "ab"[i // 2]).mkdir(exist_ok=True)
-        Image.fromarray(image).save(tmp_path / "ab"[i // 2] / f"{i}.png")
-    x = read(tmp_path)
+        (root / "ab"[2 * i // len(images)]).mkdir(exist_ok=True)
+        Image.fromarray(image).save(root / "ab"[2 * i // len(images)] / f"{i}.png")
+    return images
+
+
+def test_several_sizes_need_an_image_size_which_the_error_names(tmp_path: Path) -> None:
+    several_sizes(tmp_path, *[(12, 20), (30, 13), (14, 14)] * 8)
+    with pytest.raises(DataError, match="of 3 sizes, from 14 x 14 to 30 x 13: .*for example with --image-size 12$"):
+        data.load(f"folder:{tmp_path}")
+    assert data.load(f"folder:{tmp_path}", image_size=12).image_shape == (12, 12, 1)
+    Image.fromarray(GRAY[0][:3]).save(tmp_path / "a" / "icon.png")
+    with pytest.raises(DataError, match="--image-size 12 --skip-bad, which leaves out 1 that are smaller or cannot be"):
+        data.load(f"folder:{tmp_path}")
+    assert data.load(f"folder:{tmp_path}", image_size=12, skip_bad=True).image_shape == (12, 12, 1)
+
+
+def test_large_images_of_several_sizes_are_averaged_by_area(tmp_path: Path) -> None:
+    images = several_sizes(tmp_path, (64, 96), (96, 64), (64, 64), (32, 320))
+    with pytest.raises(DataError, match="for example with --image-size 16$"):
+        read(tmp_path)
+    x = read(tmp_path, 32)
     assert x.shape == (4, 32, 32, 1)
     np.testing.assert_allclose(x[0, ..., 0], images[0].reshape(32, 2, 32, 3).mean((1, 3)) / 255, rtol=1e-5)
     np.testing.assert_allclose(x[3, ..., 0], images[3].reshape(32, 1, 32, 10).mean((1, 3)) / 255, rtol=1e-5)
@@ -228,11 +236,8 @@ def test_exif_rotation(suffix: str, tmp_path: Path) -> None:
         lying.save(tmp_path / name / f"0{suffix}", exif=exif, quality=95)
         Image.fromarray(upright).save(tmp_path / name / "1.png")
     x = read(tmp_path)
-    if x.shape[1:3] == (24, 16):
-        np.testing.assert_allclose(x[0], x[1], atol=0.05)
-    else:  # headers of two sizes: everything becomes a square, the two stay equal
-        assert x.shape[1:3] == (16, 16)
-        np.testing.assert_allclose(x[0], x[1], atol=0.05)
+    assert x.shape[:3] == (4, 24, 16), "sizes are told as images are looked at"
+    np.testing.assert_allclose(x[0], x[1], atol=0.05)
     assert x[0, 0, -1, 0] > 0.9 and x[0, 0, 0, 0] < 0.1
 
 
@@ -241,7 +246,9 @@ def test_rotated_images_among_headers_of_one_size(tmp_path: Path) -> None:
     exif[0x0112] = 6
     fill(tmp_path, GRAY)
     Image.fromarray(GRAY[0]).save(tmp_path / "b" / "zz.png", exif=exif)
-    x = read(tmp_path)
+    with pytest.raises(DataError, match="of 2 sizes, from 6 x 8 to 8 x 6"):
+        read(tmp_path)
+    x = read(tmp_path, 6)
     assert x.shape == (13, 6, 6, 1)
     np.testing.assert_allclose(x[12, ..., 0], np.rot90(x[0, ..., 0], -1), atol=1e-6)
 

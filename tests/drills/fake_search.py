@@ -87,7 +87,7 @@ class Silent:
     def __init__(self) -> None:
         self.ended: list[Finished] = []
 
-    def trial_begins(self, ordinal: int, architecture: Architecture, predicted: float) -> None:
+    def trial_begins(self, number: int, architecture: Architecture, predicted: float) -> None:
         pass
 
     def progress(self, fraction: float) -> None:

@@ -118,13 +118,19 @@ def test_trust_notes_validations_that_were_made_otherwise() -> None:
 
 def plan(recipe: str = "standard") -> Plan:
     dataset = SimpleNamespace(
-        image_shape=(8, 8, 1), spec="digits", y_train=np.zeros(1400), y_test=np.zeros(397), num_classes=10
+        image_shape=(8, 8, 1),
+        spec="digits",
+        name="digits",
+        y_train=np.zeros(1400),
+        y_test=np.zeros(397),
+        num_classes=10,
     )
     bench: Any = SimpleNamespace(
         study=SimpleNamespace(name="digits-plain-1"),
         images=SimpleNamespace(dataset=dataset),
         wishes=Wishes(recipe=recipe),
         devices=SimpleNamespace(train="cpu"),
+        backend="cpu",
     )
     candidate = Candidate(7, "k", net(), 0.0)
     units = tuple(Unit(candidate, kind, lambda n, m: 30.0) for kind in ("cnn", "kernel"))
@@ -162,5 +168,6 @@ def test_off_a_terminal_there_are_plain_lines() -> None:
 
 def test_on_a_terminal_the_bar_leaves_nothing_behind() -> None:
     body = shown(terminal=True)
-    assert "trial 7 CNN" in body and "left" in body
+    assert "── digits-plain-1 · digits 8x8x1 · validation · CNNs on cpu · kernels on cpu" in body
+    assert "trial 7  CNN" in body and "left" in body
     assert body.rstrip().endswith("\x1b[2K") or "\x1b[2K" in body

@@ -1,0 +1,101 @@
+"""One image file: its header, its pixels, and why it cannot be used."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_cntk.data.sources import one_line
+from nas_cntk.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+ORIENTATION = 0x0112  # EXIF: from 5 on, the image lies on its side
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of an image says."""
+
+    size: tuple[int, int]  # height and width, as the image is looked at
+    mode: str  # Pillow's: L, RGB, RGBA, P, I;16, ...
+    animated: bool  # the first frame is read
+    turned: bool  # by EXIF
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open an image without decoding it.
+
+    Raises: whatever Pillow raises for a broken file.
+    """
+    from PIL import Image
+
+    if not path.is_file():
+        raise DataError("no regular file")
+    if not path.stat().st_size:
+        raise DataError("empty file")
+    return Image.open(path, formats=FORMATS)
+
+
+def header_of(path: Path) -> Header:
+    """Return what the header of an image says, without decoding its pixels.
+
+    Raises: whatever Pillow raises for a broken file.
+    """
+    with open_image(path) as image:
+        # Of a PNG that has none in front of its pixels, asking for EXIF would decode it.
+        has_exif = image.format in ("JPEG", "WEBP") or "exif" in image.info
+        orientation = image.getexif().get(ORIENTATION, 1) if has_exif else 1
+        height, width = image.height, image.width
+        if orientation in (5, 6, 7, 8):
+            height, width = width, height
+        animated = bool(getattr(image, "is_animated", False))
+        return Header((height, width), image.mode, animated, orientation in range(2, 9))
+
+
+def pixels_of(image: Image.Image) -> NDArray[Any]:
+    """Return the decoded image (h, w, c): uint8, or uint16 for 16-bit gray; c is 1 for gray, otherwise 3."""
+    from PIL import ImageOps
+
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        deep: NDArray[np.uint16] = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        return deep[..., None]
+    if image.mode in ("1", "L") and "transparency" not in image.info:
+        return np.asarray(image.convert("L"))[..., None]
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA")).astype(np.uint32)
+        pixels = ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+    else:
+        pixels = np.asarray(image.convert("RGB"))
+    channels = 1 if (pixels == pixels[..., :1]).all() else 3
+    return pixels[..., :channels]
+
+
+def strict_about_bombs() -> None:
+    """Make a suspiciously large image an error; Pillow only warns of it, as it does of odd metadata."""
+    from PIL import Image
+
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def reason(error: Exception) -> str:
+    """Return in a few words why an image cannot be used."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):  # its text repeats the path
+        return "no image"
+    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
+        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+    if isinstance(error, OSError) and error.strerror:  # its text repeats the path
+        return error.strerror
+    return one_line(error)

@@ -1,0 +1,1 @@
+"""What this machine has for a search, what is missing, and what to do about it."""
