@@ -80,6 +80,7 @@ Sampler = Annotated[
     str | None,
     typer.Option(help="tpe, random, evolution (one score) or nsga2; at first tpe, nsga2 for several scores."),
 ]
+Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes that search together; cores are divided.")]
 SamplerSetting = Annotated[
     list[str] | None, typer.Option(metavar="NAME=VALUE", help="A setting of the sampler; may be repeated.")
 ]
@@ -97,6 +98,7 @@ def search(
     seed: Seed = 0,
     sampler: Sampler = None,
     sampler_setting: SamplerSetting = None,
+    workers: Workers = 1,
     study: Annotated[str | None, typer.Option(help="Name; an existing study of equal identity goes on.")] = None,
     db: Db = DEFAULT_DB,
     backend: Backend = None,
@@ -123,7 +125,7 @@ def search(
     problem = Problem(
         data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
     )
-    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
+    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers)
     with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.search(db, study, problem, options, view)
     _end(view, ended, db, quiet, json_lines)
@@ -140,6 +142,7 @@ def resume(
     backend: Backend = None,
     sampler: Sampler = None,
     sampler_setting: SamplerSetting = None,
+    workers: Workers = 1,
     data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
     db: Db = DEFAULT_DB,
     quiet: Quiet = False,
@@ -153,7 +156,7 @@ def resume(
     from nas_cntk.report.views import search_view
     from nas_cntk.search import session
 
-    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting)
+    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers)
     with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
     _end(view, ended, db, quiet, json_lines)
@@ -637,11 +640,12 @@ def _options(
     backend: str | None,
     sampler: str | None,
     settings: list[str] | None,
+    workers: int,
 ) -> Options:
     from nas_cntk.search.samplers import parse_settings
     from nas_cntk.search.settings import Options
 
-    return Options(trials, timeout, max_trial_seconds, backend, sampler, parse_settings(settings or []))
+    return Options(trials, timeout, max_trial_seconds, backend, sampler, parse_settings(settings or []), workers)
 
 
 def _existing(db: str) -> Records:

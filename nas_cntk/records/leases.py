@@ -122,10 +122,28 @@ def begin_scoring(records: Records, lease: Lease, number: int) -> None:
             raise RecordsError(f"trial {number} was taken over by another process; this one was thought dead")
 
 
+def claim_key(records: Records, lease: Lease, key: str) -> bool:
+    """Note which architecture is about to be scored; False while another live process scores an equal one.
+
+    Whoever waits holds no key, so no two processes wait for each other.
+    """
+    with records.transaction() as connection:
+        others = TRIALS.select().where(
+            TRIALS.c.study_id == lease.study_id,
+            TRIALS.c.ordinal != lease.ordinal,
+            TRIALS.c.phase == "scoring",
+            TRIALS.c.key == key,
+        )
+        if any(_alive(row, None) for row in connection.execute(others).mappings().all()):
+            return False
+        connection.execute(_mine(lease).values(key=key))
+        return True
+
+
 def release(records: Records, lease: Lease) -> None:
     """Give the ordinal back unfinished, without counting a kill."""
     with records.transaction() as connection:
-        connection.execute(_mine(lease).values(phase="open", owner=None, number=None))
+        connection.execute(_mine(lease).values(phase="open", owner=None, number=None, key=None))
 
 
 def finish(records: Records, lease: Lease) -> None:
@@ -219,7 +237,7 @@ def _reopen_dead(connection: sa.Connection, study_id: int, owner: Owner | None) 
             values: dict[str, object] = {"phase": "done", "owner": None}
         else:
             killed = int(row["phase"] == "scoring")
-            values = {"phase": "open", "owner": None, "number": None, "kills": row["kills"] + killed}
+            values = {"phase": "open", "owner": None, "number": None, "key": None, "kills": row["kills"] + killed}
         connection.execute(_row(study_id, row["ordinal"]).values(values))
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from nas_cntk.architecture import Architecture
+from nas_cntk.records.leases import Working
 from nas_cntk.records.trials import Finished
 from nas_cntk.records.validations import Validation
 from nas_cntk.report.bar_view import WarningLog
@@ -114,6 +115,13 @@ class SearchLines(JsonLines):
             architecture=summary(architecture),
             predicted_seconds=predicted,
         )
+
+    def workers(self, working: Sequence[Working]) -> None:
+        """Say nothing: `watch` and the records tell."""
+
+    def worker_died(self, pid: int, how: str) -> None:
+        """Say that a worker was killed."""
+        self.say("warning", message=f"worker {pid} was killed ({how}); its trial comes again")
 
     def progress(self, fraction: float) -> None:
         """Say nothing: a program that wants a bar has the prediction."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nas_cntk.architecture import Architecture
+from nas_cntk.records.leases import Working
 from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
 from nas_cntk.report import text
@@ -37,6 +38,7 @@ class LiveView(BarView):
         self._trial: tuple[int, Architecture, float, float] | None = None  # number, net, predicted, when it began
         self._fraction = 0.0
         self._waiting, self._waited = 0, 0.0
+        self._working: tuple[Working, ...] = ()  # processes, where there are several
 
     def begins(self, plan: Plan) -> None:
         """Show what is about to be done and what it will cost."""
@@ -77,6 +79,15 @@ class LiveView(BarView):
             self._waited = time.monotonic()
             self._print(f"waiting for {working} trial(s) of other processes")
 
+    def workers(self, working: Sequence[Working]) -> None:
+        """Show in the panel who works on what."""
+        self._working = tuple(working)
+        self._refresh()
+
+    def worker_died(self, pid: int, how: str) -> None:
+        """Say that a worker was killed."""
+        self._print(f"worker {pid} was killed ({how}); its trial comes again, and another takes its place")
+
     def _room(self) -> int | None:
         return self._console.width if self._console.is_terminal else None
 
@@ -85,7 +96,11 @@ class LiveView(BarView):
         if plan is None:
             return super()._lines(width)
         now, target = time.monotonic(), plan.study.target
-        running = []
+        running = [
+            Running(one.number, f"process {one.pid}", one.seconds or 0.0)
+            for one in self._working
+            if one.number is not None
+        ]
         if trial is not None:
             number, architecture, predicted, began = trial
             running = [Running(number, summary(architecture), now - began, predicted, fraction)]

@@ -207,8 +207,15 @@ def _judge(
     assert key is not None
     predicted = evaluation.predict(architecture)
     proposal = replace(proposal, predicted_seconds=predicted)
+    while not leases.claim_key(records, lease, key):
+        # Another process scores an equal architecture: its score will be ours.
+        if limits.ends() is not None:
+            raise KeyboardInterrupt
+        time.sleep(0.2)
     recorded = trials.find_score(records, lease.study_id, key, evaluation.subset)
-    twins = [t for t in earlier if t.verdict.key == key and t.ordinal < lease.ordinal]
+    if recorded is not None:
+        earlier = trials.finished_trials(records, lease.study_id)  # another process may have finished it meanwhile
+    twins = [t for t in earlier if t.verdict.key == key and t.ordinal != lease.ordinal]
     for twin in twins:
         number = twin.number if twin.verdict.duplicate_of is None else twin.verdict.duplicate_of
         if twin.verdict.outcome == "COMPLETE" and recorded is not None:

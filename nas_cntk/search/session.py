@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from nas_cntk.records import studies, trials
 from nas_cntk.records.database import Records
 from nas_cntk.records.migrations import open_records
 from nas_cntk.records.studies import Study
-from nas_cntk.search import loop
+from nas_cntk.search import loop, workers
 from nas_cntk.search.bench import Bench, Forecast, forecast, measured_rate, set_up
 from nas_cntk.search.interrupt import Interrupt
 from nas_cntk.search.samplers import choose_sampler
@@ -55,7 +55,7 @@ class Ended:
     target: int
 
 
-class Screen(loop.Observer, Protocol):
+class Screen(loop.Observer, workers.Screen, Protocol):
     """Who shows a session."""
 
     def begins(self, plan: Plan) -> None:
@@ -110,6 +110,29 @@ def resume(db: str, name: str | None, options: Options, screen: Screen, *, data:
         bench = set_up(problem, options.backend or _text(study.config["backend"]))
         check_identity(study.name, study.identity, bench.identity(space))
         return _continue(records, study, bench, space, options, screen, clock)
+    finally:
+        records.close()
+
+
+def work(order: workers.Order, ends: Callable[[], str | None], observer: loop.Observer) -> str:
+    """Search a study that another process has set up, as one of its workers; return how it ended.
+
+    Raises:
+        NasCntkError: if the study, its data or its space are not as they were.
+    """
+    records = open_records(order.db, write=True)
+    try:
+        study = studies.find_study(records, order.study)
+        problem = replace(_stored_problem(study.config), data=order.data)
+        space = load_space(problem.space)
+        bench = set_up(problem, order.backend)
+        check_identity(study.name, study.identity, bench.identity(space))
+        storage = open_storage(records)
+        limits = loop.Limits(study.target, order.max_trial_seconds, ends)
+        try:
+            return loop.run(records, storage, study, bench.evaluation(space, study.rate), limits, observer)
+        finally:
+            storage.engine.dispose()
     finally:
         records.close()
 
@@ -222,9 +245,22 @@ def _run(records: Records, storage: Any, plan: Plan, options: Options, screen: S
             return "timeout" if deadline is not None and time.monotonic() > deadline else None
 
         limits = loop.Limits(plan.study.target, plan.max_trial_seconds, ends)
-        evaluation = plan.bench.evaluation(plan.space, plan.study.rate)
         try:
-            how = loop.run(records, storage, plan.study, evaluation, limits, screen)
+            if options.workers > 1:
+                left = None if deadline is None else deadline - time.monotonic()
+                problem = plan.bench.problem
+                order = workers.Order(
+                    str(records.location.path),
+                    plan.study.name,
+                    problem.data,
+                    plan.bench.backend,
+                    plan.max_trial_seconds,
+                    left,
+                )
+                how = workers.run(records, plan.study, order, options.workers, ends, screen)
+            else:
+                evaluation = plan.bench.evaluation(plan.space, plan.study.rate)
+                how = loop.run(records, storage, plan.study, evaluation, limits, screen)
         finally:
             storage.engine.dispose()
     return Ended(plan.study.name, how, _finished(records, plan.study), plan.study.target)

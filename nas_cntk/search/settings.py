@@ -52,6 +52,7 @@ class Options:
     backend: str | None = None
     sampler: str | None = None
     sampler_settings: Mapping[str, object] | None = None
+    workers: int = 1  # processes
 
 
 def parse_ridge(text: str) -> float | str:

@@ -24,8 +24,18 @@ TILE_ENTRY_LAYERS = 3e8  # of one tile: a tenth of a second or so on one core, s
 
 
 def threads() -> int:
-    """Return the number of processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    """Return the number of threads: the processors this process may use, or fewer if NAS_CNTK_THREADS says so.
+
+    Raises:
+        KernelError: if NAS_CNTK_THREADS is no positive number.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    asked = os.environ.get("NAS_CNTK_THREADS", "").strip()
+    if not asked:
+        return there
+    if not asked.isdecimal() or int(asked) < 1:
+        raise KernelError(f"NAS_CNTK_THREADS is {asked[:30]!r}; it must be a number of threads, 1 or more")
+    return min(there, int(asked))
 
 
 def instruction_set() -> str:

@@ -1,0 +1,142 @@
+"""Several processes on one study: the total is exact, nothing is done twice, nobody is left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_cntk.report.board import load_board
+
+SOURCE = Path(__file__).resolve().parents[2]
+SMALL = ("--subset", "60", "--holdout", "60", "--study", "s", "--db", "w.db", "--quiet")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "nas_cntk", *arguments, *SMALL[4:]],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ask(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    path = folder / "w.db"
+    if not path.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
+            return connection.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []
+
+
+def workers_of(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == parent and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def check(folder: Path, trials: int) -> None:
+    board = load_board(str(folder / "w.db"), "s")
+    assert len(board.rows) == trials and sorted(row.ordinal for row in board.rows) == list(range(trials))
+    scored = [row for row in board.rows if row.state == "COMPLETE" and row.duplicate_of is None]
+    assert len({row.key for row in scored}) == len(scored), "an architecture was scored twice"
+    assert ask(folder, "SELECT count(*) FROM ncntk_trials WHERE phase != 'done'") == [(0,)]
+    assert ask(folder, "PRAGMA integrity_check") == [("ok",)]
+    states = dict(ask(folder, "SELECT state, count(*) FROM trials GROUP BY state"))
+    assert states.get("COMPLETE", 0) + states.get("PRUNED", 0) == trials and "RUNNING" not in states
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are found through /proc")
+def test_four_workers_two_of_them_killed_reach_the_total_exactly(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    parent = start(tmp_path, "search", *SMALL[:4], "--trials", "50", "--workers", "4", "--seed", "1")
+    for blow in (5, 15):
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and parent.poll() is None:
+            if ask(tmp_path, f"SELECT 1 FROM ncntk_trials WHERE phase = 'done' AND ordinal >= {blow}"):
+                break
+            time.sleep(0.02)
+        victims = workers_of(parent.pid)
+        assert victims, "the search was over too soon for the drill to mean anything"
+        os.kill(rng.choice(victims), signal.SIGKILL)
+    out, err = parent.communicate(timeout=240)
+    assert parent.returncode == 0, err
+    assert "50 of 50 trials" in out
+    check(tmp_path, 50)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are found through /proc")
+def test_workers_end_with_their_parent_and_another_run_goes_on(tmp_path: Path) -> None:
+    parent = start(tmp_path, "search", *SMALL[:4], "--trials", "100000", "--workers", "2")
+    deadline = time.monotonic() + 120
+    while not ask(tmp_path, "SELECT 1 FROM ncntk_trials WHERE phase = 'done'") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = workers_of(parent.pid)
+    assert len(workers) == 2
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+    total = 2 + max(ordinal for (ordinal,) in ask(tmp_path, "SELECT ordinal FROM ncntk_trials"))
+    again = start(tmp_path, "resume", "--trials", str(total), "--workers", "2")
+    out, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    check(tmp_path, total)
+
+
+def test_ctrl_c_ends_all_and_an_error_of_a_worker_is_said(tmp_path: Path) -> None:
+    parent = start(tmp_path, "search", *SMALL[:4], "--trials", "100000", "--workers", "2")
+    deadline = time.monotonic() + 120
+    while not ask(tmp_path, "SELECT 1 FROM ncntk_trials WHERE phase = 'done'") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    began = time.monotonic()
+    parent.send_signal(signal.SIGINT)
+    out, err = parent.communicate(timeout=60)
+    assert parent.returncode == 130 and time.monotonic() - began < 10, err
+    assert ask(tmp_path, "SELECT count(*) FROM ncntk_trials WHERE phase NOT IN ('open', 'done')") == [(0,)]
+
+    # The space's file fails in the workers alone: the parent draws eight proposals to predict what they cost.
+    (tmp_path / "mine.py").write_text(
+        "from nas_cntk import Builder\nimport sys\n"
+        "def propose(trial, image_shape):\n"
+        "    if 'nas_cntk.search.worker' in ' '.join(sys.orig_argv):\n"
+        "        raise ValueError('not here')\n"
+        "    b = Builder()\n"
+        "    b.dense(b.flatten(b.relu(b.conv(b.input(), trial.suggest_categorical('k', [1, 3])))))\n"
+        "    return b.build()\n"
+    )
+    arguments = ("--space", "mine.py", "--study", "t", "--db", "w.db", "--workers", "2", "--trials", "3")
+    failed = subprocess.run(
+        [sys.executable, "-m", "nas_cntk", "search", *SMALL[:4], *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+    )
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert "a worker ended with an error: propose of space mine raised ValueError at line 5: not here" in failed.stderr
