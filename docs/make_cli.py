@@ -28,6 +28,8 @@ COMMANDS = (
     ("data",),
     ("data", "inspect"),
     ("doctor",),
+    ("benchmark",),
+    ("benchmark", "nasbench201"),
     ("studies",),
     ("studies", "list"),
     ("studies", "rename"),
