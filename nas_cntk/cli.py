@@ -81,6 +81,15 @@ Sampler = Annotated[
     typer.Option(help="tpe, random, evolution (one score) or nsga2; at first tpe, nsga2 for several scores."),
 ]
 Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes that search together; cores are divided.")]
+PruneLevel = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=0.5,
+        help="Drop candidates that are worse than the best on a part of the subset, at this level of a"
+        " paired test, for example 0.01; 0: never.",
+    ),
+]
 SamplerSetting = Annotated[
     list[str] | None, typer.Option(metavar="NAME=VALUE", help="A setting of the sampler; may be repeated.")
 ]
@@ -98,6 +107,7 @@ def search(
     seed: Seed = 0,
     sampler: Sampler = None,
     sampler_setting: SamplerSetting = None,
+    prune_level: PruneLevel = None,
     workers: Workers = 1,
     study: Annotated[str | None, typer.Option(help="Name; an existing study of equal identity goes on.")] = None,
     db: Db = DEFAULT_DB,
@@ -125,7 +135,7 @@ def search(
     problem = Problem(
         data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
     )
-    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers)
+    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level)
     with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.search(db, study, problem, options, view)
     _end(view, ended, db, quiet, json_lines)
@@ -142,6 +152,7 @@ def resume(
     backend: Backend = None,
     sampler: Sampler = None,
     sampler_setting: SamplerSetting = None,
+    prune_level: PruneLevel = None,
     workers: Workers = 1,
     data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
     db: Db = DEFAULT_DB,
@@ -156,7 +167,7 @@ def resume(
     from nas_cntk.report.views import search_view
     from nas_cntk.search import session
 
-    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers)
+    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level)
     with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
     _end(view, ended, db, quiet, json_lines)
@@ -641,11 +652,14 @@ def _options(
     sampler: str | None,
     settings: list[str] | None,
     workers: int,
+    prune_level: float | None,
 ) -> Options:
     from nas_cntk.search.samplers import parse_settings
     from nas_cntk.search.settings import Options
 
-    return Options(trials, timeout, max_trial_seconds, backend, sampler, parse_settings(settings or []), workers)
+    return Options(
+        trials, timeout, max_trial_seconds, backend, sampler, parse_settings(settings or []), workers, prune_level
+    )
 
 
 def _existing(db: str) -> Records:

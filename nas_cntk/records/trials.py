@@ -99,18 +99,29 @@ def record_verdict(
             known = sa.select(ARCHITECTURES.c.key).where(ARCHITECTURES.c.key == verdict.key)
             if connection.execute(known).first() is None:
                 connection.execute(ARCHITECTURES.insert().values(key=verdict.key, json=architecture))
-        if score is not None and _score(connection, lease.study_id, score.key, score.subset) is None:
-            connection.execute(
-                SCORES.insert().values(
-                    study_id=lease.study_id,
-                    key=score.key,
-                    subset=score.subset,
-                    holdout=score.holdout,
-                    measured=score.measured,
-                    result=json.dumps(score.result),  # unsorted: the scores asked for come first
-                    correct=score.correct,
-                )
+        if score is not None:
+            _insert_score(connection, lease.study_id, score)
+
+
+def record_rung(records: Records, lease: Lease, score: Score) -> None:
+    """Write what was found on a part of the subset, by a trial that is not finished."""
+    with records.transaction() as connection:
+        _insert_score(connection, lease.study_id, score)
+
+
+def _insert_score(connection: sa.Connection, study_id: int, score: Score) -> None:
+    if _score(connection, study_id, score.key, score.subset) is None:
+        connection.execute(
+            SCORES.insert().values(
+                study_id=study_id,
+                key=score.key,
+                subset=score.subset,
+                holdout=score.holdout,
+                measured=score.measured,
+                result=json.dumps(score.result),  # unsorted: the scores asked for come first
+                correct=score.correct,
             )
+        )
 
 
 def find_score(records: Records, study_id: int, key: str, subset: int) -> Score | None:

@@ -18,6 +18,7 @@ from nas_cntk.report.bar_view import BarView
 from nas_cntk.report.describe import summary
 from nas_cntk.report.panel import has_letters
 from nas_cntk.report.progress import Course, Running, lines_of, seconds_left
+from nas_cntk.search import rungs
 from nas_cntk.search.session import Plan
 
 WAITS_SAID = 60.0  # seconds between lines on waiting for other processes
@@ -210,6 +211,14 @@ def plan_lines(plan: Plan, db: str) -> list[str]:
         f"space {plan.space.name}, sampler {study.sampler['name']}, score {','.join(bench.problem.score)},"
         f" backend {bench.backend}, seed {bench.problem.seed}"
     )
+    if plan.prune_level > 0:
+        parts = ", ".join(map(str, bench.split.rungs[:-1]))
+        if rungs.applies(bench.problem.score) and parts:
+            lines.append(
+                f"candidates are dropped at rungs {parts} of {bench.subset} images, level {plan.prune_level:g}"
+            )
+        else:
+            lines.append("note: no candidate is dropped early: that takes one score, and a held-out accuracy")
     if plan.changed:
         lines.append(f"changed since the last run, and recorded: {', '.join(plan.changed)}")
     return [*lines, *forecast_lines(plan)]

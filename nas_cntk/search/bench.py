@@ -89,8 +89,12 @@ class Bench:
         cancelled: Cancelled,
         sizes: tuple[int, int] | None = None,
         network: Callable[[], Any] | None = None,
+        at_rung: Callable[[ArchitectureScores], bool] | None = None,
     ) -> ArchitectureScores:
-        """Return every score of an architecture on this bench's split; a space may bring sizes and network."""
+        """Return every score of an architecture on this bench's split; a space may bring sizes and network.
+
+        With `at_rung` the subset grows rung by rung, and after a true answer the scores of that rung are returned.
+        """
         from nas_cntk.scoring import score_architecture
 
         return score_architecture(
@@ -107,12 +111,19 @@ class Bench:
             network=network,
             sizes=sizes,
             seed=derived_seed(self.problem.seed, 0, 3),
+            rungs=self.split.rungs if at_rung is not None else (),
+            at_rung=at_rung,
             progress=progress,
             cancelled=cancelled,
         )
 
-    def evaluation(self, space: Space, rate: float | None) -> Evaluation:
-        """Return what the loop needs; `rate` in entry-layers/s, None where no kernel is needed."""
+    def evaluation(self, space: Space, rate: float | None, prune_level: float = 0.0) -> Evaluation:
+        """Return what the loop needs; `rate` in entry-layers/s, None where no kernel is needed.
+
+        Candidates are dropped at rungs by a test at `prune_level`, where the scores allow it; never if that is 0.
+        """
+        from nas_cntk.search import rungs
+
         shape, classes = self.dataset.image_shape, self.dataset.num_classes
         # What a space counts and builds hangs on a proposal's parameters. Equal keys are equal functions.
         parameters: dict[str, dict[str, Any]] = {}
@@ -132,10 +143,15 @@ class Bench:
             counted = None if known is None else space.sizes(known, shape, classes)
             return counted or self.sizes(architecture)
 
-        def score(architecture: Architecture, progress: Progress, cancelled: Cancelled) -> ArchitectureScores:
+        def score(
+            architecture: Architecture,
+            progress: Progress,
+            cancelled: Cancelled,
+            at_rung: Callable[[ArchitectureScores], bool] | None = None,
+        ) -> ArchitectureScores:
             known = parameters.get(architecture.key) if space.optional else None
             network = None if known is None else space.network(known, shape, classes)
-            return self.score(architecture, progress, cancelled, sizes(architecture), network)
+            return self.score(architecture, progress, cancelled, sizes(architecture), network, at_rung)
 
         return Evaluation(
             propose=propose,
@@ -145,6 +161,8 @@ class Bench:
             names=self.problem.score,
             subset=self.subset,
             holdout=self.holdout,
+            rungs=self.split.rungs[:-1] if prune_level > 0 and rungs.applies(self.problem.score) else (),
+            prune_level=prune_level,
         )
 
 

@@ -18,6 +18,7 @@ from nas_cntk.records.database import Records, one_line
 from nas_cntk.records.leases import Lease, Nothing, Owner
 from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished, Score, Verdict
+from nas_cntk.search import rungs
 from nas_cntk.search.samplers import make_sampler, random_sampler
 from nas_cntk.search.storage import optuna_errors
 
@@ -39,12 +40,16 @@ class Evaluation:
     """How a proposal is made and measured; the loop knows nothing of data and kernels."""
 
     propose: Callable[[Any], Architecture]  # of an Optuna trial
-    score: Callable[[Architecture, Progress, Cancelled], ArchitectureScores]
+    score: Callable[
+        ..., ArchitectureScores
+    ]  # of an architecture, a Progress, a Cancelled, and `at_rung` if there are rungs
     predict: Callable[[Architecture], float]  # seconds
     sizes: Callable[[Architecture], tuple[int, int]]  # parameters, FLOPs
     names: tuple[str, ...]  # of the scores that Optuna is told
     subset: int
     holdout: int
+    rungs: tuple[int, ...] = ()  # parts of the subset at which a candidate may be dropped; none: it never is
+    prune_level: float = 0.0  # of the test that drops it
 
 
 class Observer(Protocol):
@@ -148,7 +153,7 @@ def _one_trial(
             assert architecture is not None
             proposal = Verdict("PRUNED", key=key, parameters=dict(trial.params), params=params, flops=flops)
             verdict, score = _judge(
-                records, evaluation, limits, observer, lease, trial.number, proposal, architecture, earlier
+                records, evaluation, limits, observer, lease, trial, proposal, architecture, earlier
             )
         text = None if architecture is None else architecture.to_json()
         trials.record_verdict(records, lease, verdict, text, score)
@@ -197,7 +202,7 @@ def _judge(
     limits: Limits,
     observer: Observer,
     lease: Lease,
-    trial_number: int,
+    trial: optuna.Trial,
     proposal: Verdict,
     architecture: Architecture,
     earlier: list[Finished],
@@ -221,7 +226,7 @@ def _judge(
         if twin.verdict.outcome == "COMPLETE" and recorded is not None:
             reason = f"duplicate of trial {number}"
             return _complete(proposal, recorded, reason=reason, duplicate_of=number, seconds=0.0), recorded
-        if (twin.verdict.reason or "").startswith("failed:"):
+        if (twin.verdict.reason or "").startswith(("failed:", "rung ")):
             return replace(proposal, reason=twin.verdict.reason, duplicate_of=number), None
     if recorded is not None:
         # Killed after the score was recorded and before Optuna was told.
@@ -231,12 +236,18 @@ def _judge(
     if predicted > limits.max_trial_seconds:
         reason = f"cost: predicted {_seconds(predicted)}, the limit is {_seconds(limits.max_trial_seconds)}"
         return replace(proposal, reason=reason), None
-    observer.trial_begins(trial_number, architecture, predicted)
+    observer.trial_begins(trial.number, architecture, predicted)
+    judge = _Rungs(records, evaluation, lease, trial, earlier)
+    extra: dict[str, Any] = {"at_rung": judge.drops} if evaluation.rungs else {}
     began = time.monotonic()
     reason = ""
     for _ in range(ATTEMPTS):
         try:
-            result = evaluation.score(architecture, observer.progress, lambda: limits.ends() is not None)
+            result = evaluation.score(architecture, observer.progress, lambda: limits.ends() is not None, **extra)
+            if result.subset < evaluation.subset:
+                score = _score_of(result, key, evaluation)
+                spent = time.monotonic() - began
+                return replace(proposal, reason=judge.reason, subset=result.subset, seconds=spent), score
             bad = [name for name in evaluation.names if not math.isfinite(result.values[name])]
             if not bad:
                 score = _score_of(result, key, evaluation)
@@ -255,11 +266,40 @@ def _judge(
     return replace(proposal, reason=reason, seconds=time.monotonic() - began), None
 
 
+class _Rungs:
+    """Compares a candidate with the best so far at every rung, tells Optuna, and records what was found there."""
+
+    def __init__(
+        self, records: Records, evaluation: Evaluation, lease: Lease, trial: optuna.Trial, earlier: list[Finished]
+    ) -> None:
+        self._records, self._evaluation, self._lease, self._trial = records, evaluation, lease, trial
+        name = evaluation.names[0]
+        scored = [t for t in earlier if t.verdict.outcome == "COMPLETE" and t.score is not None]
+        best = max(scored, key=lambda t: (t.score.values[name] if t.score else 0.0, -t.ordinal), default=None)
+        self._best = None if best is None else best.verdict.key
+        self.reason = ""
+
+    def drops(self, scores: ArchitectureScores) -> bool:
+        """Return whether the candidate is dropped at this rung."""
+        name, size = self._evaluation.names[0], scores.subset
+        trials.record_rung(self._records, self._lease, _score_of(scores, scores.key, self._evaluation))
+        self._trial.report(float(scores.values[name]), size)
+        if size < self._evaluation.subset // rungs.LEAST_DIVISOR or self._best is None:
+            return False
+        known = trials.find_score(self._records, self._lease.study_id, self._best, size)
+        if known is None or known.correct is None or scores.holdout_correct is None:
+            return False
+        best = np.unpackbits(np.frombuffer(known.correct, np.uint8), count=len(scores.holdout_correct)).astype(bool)
+        p = rungs.p_value(best, scores.holdout_correct)
+        self.reason = rungs.reason(size, scores.values[name], known.values[name], p)
+        return p < self._evaluation.prune_level
+
+
 def _score_of(result: ArchitectureScores, key: str, evaluation: Evaluation) -> Score:
     correct = result.holdout_correct
     return Score(
         key=key,
-        subset=evaluation.subset,
+        subset=result.subset,
         holdout=evaluation.holdout,
         measured=",".join(evaluation.names),
         result=_plain(result.to_dict()),

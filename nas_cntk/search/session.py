@@ -18,6 +18,7 @@ from nas_cntk.search.bench import Bench, Forecast, forecast, measured_rate, set_
 from nas_cntk.search.interrupt import Interrupt
 from nas_cntk.search.samplers import choose_sampler
 from nas_cntk.search.settings import (
+    DEFAULT_PRUNE_LEVEL,
     DEFAULT_TRIAL_SECONDS,
     DEFAULT_TRIALS,
     Options,
@@ -43,6 +44,7 @@ class Plan:
     forecast: Forecast
     max_trial_seconds: float
     earlier: tuple[tuple[int, float], ...] = ()  # number and first score of the trials of earlier runs that have one
+    prune_level: float = 0.0  # at which candidates are dropped at rungs; 0: never
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,9 @@ def work(order: workers.Order, ends: Callable[[], str | None], observer: loop.Ob
         storage = open_storage(records)
         limits = loop.Limits(study.target, order.max_trial_seconds, ends)
         try:
-            return loop.run(records, storage, study, bench.evaluation(space, study.rate), limits, observer)
+            return loop.run(
+                records, storage, study, bench.evaluation(space, study.rate, order.prune_level), limits, observer
+            )
         finally:
             storage.engine.dispose()
     finally:
@@ -148,6 +152,7 @@ def _begin(
     clock: float,
 ) -> Ended:
     limit = options.max_trial_seconds or DEFAULT_TRIAL_SECONDS
+    level = DEFAULT_PRUNE_LEVEL if options.prune_level is None else options.prune_level
     rate = measured_rate(bench)
     expected = forecast(bench.evaluation(space, rate), bench.problem.seed, limit)
     storage = open_storage(records)
@@ -161,6 +166,7 @@ def _begin(
             **asdict(bench.problem),
             "backend": options.backend or "auto",
             "max_trial_seconds": limit,
+            "prune_level": level,
             "image_shape": list(bench.dataset.image_shape),
             "num_classes": bench.dataset.num_classes,
         },
@@ -173,7 +179,14 @@ def _begin(
     study = studies.find_study(records, made.study_name)
     # Another process may have made the study of this name in the meantime: then this one joins it.
     check_identity(study.name, study.identity, bench.identity(space))
-    return _run(records, storage, Plan(study, new, 0, (), bench, space, expected, limit), options, screen, clock)
+    return _run(
+        records,
+        storage,
+        Plan(study, new, 0, (), bench, space, expected, limit, prune_level=level),
+        options,
+        screen,
+        clock,
+    )
 
 
 def _make(records: Records, storage: Any, name: str | None, stem: str, bench: Bench) -> Any:
@@ -213,6 +226,9 @@ def _continue(
     stored_limit = study.config["max_trial_seconds"]
     assert isinstance(stored_limit, (int, float))
     limit = options.max_trial_seconds or float(stored_limit)
+    stored_level = study.config.get("prune_level", 0.0)  # studies of before rungs have none
+    assert isinstance(stored_level, (int, float))
+    level = float(stored_level) if options.prune_level is None else options.prune_level
     changed = studies.change_study(
         records,
         study,
@@ -221,6 +237,7 @@ def _continue(
         config={
             "backend": options.backend or study.config["backend"],
             "max_trial_seconds": limit,
+            "prune_level": level,
             "data": bench.problem.data,
             "space": bench.problem.space,
         },
@@ -230,7 +247,8 @@ def _continue(
     if finished >= study.target:
         return Ended(study.name, "complete", finished, study.target)
     expected = forecast(bench.evaluation(space, study.rate), bench.problem.seed, limit)
-    plan = Plan(study, False, finished, tuple(changed), bench, space, expected, limit, _earlier(records, study, bench))
+    earlier = _earlier(records, study, bench)
+    plan = Plan(study, False, finished, tuple(changed), bench, space, expected, limit, earlier, level)
     return _run(records, open_storage(records), plan, options, screen, clock)
 
 
@@ -255,11 +273,12 @@ def _run(records: Records, storage: Any, plan: Plan, options: Options, screen: S
                     problem.data,
                     plan.bench.backend,
                     plan.max_trial_seconds,
+                    plan.prune_level,
                     left,
                 )
                 how = workers.run(records, plan.study, order, options.workers, ends, screen)
             else:
-                evaluation = plan.bench.evaluation(plan.space, plan.study.rate)
+                evaluation = plan.bench.evaluation(plan.space, plan.study.rate, plan.prune_level)
                 how = loop.run(records, storage, plan.study, evaluation, limits, screen)
         finally:
             storage.engine.dispose()

@@ -12,6 +12,7 @@ from nas_cntk.errors import StudyError, UsageError
 
 DEFAULT_TRIALS = 30
 DEFAULT_TRIAL_SECONDS = 300.0
+DEFAULT_PRUNE_LEVEL = 0.0
 DTYPES = ("float32", "float64")
 
 
@@ -53,6 +54,7 @@ class Options:
     sampler: str | None = None
     sampler_settings: Mapping[str, object] | None = None
     workers: int = 1  # processes
+    prune_level: float | None = None  # of the test that drops a candidate at a rung; 0: never
 
 
 def parse_ridge(text: str) -> float | str:

@@ -51,6 +51,7 @@ class Order:
     data: str
     backend: str
     max_trial_seconds: float
+    prune_level: float
     seconds: float | None  # after which it begins nothing more
 
     @classmethod
