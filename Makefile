@@ -4,11 +4,13 @@
 # make bench     the benchmarks, correctness first
 # make clean     remove .venv and what was built (never runs/)
 #
-# PYTHON=python3.13 chooses the interpreter; SEARCH_ARGS and PYTEST_ARGS are passed on.
+# PYTHON=python3.13 chooses the interpreter; SEARCH_ARGS and PYTEST_ARGS are passed on; PYTEST_PROCESSES=0 runs
+# the tests in one process.
 
 PYTHON ?= python3
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
+PYTEST_PROCESSES ?= 2
 
 BIN := .venv/bin
 SOURCES := $(shell find nas_cntk search_spaces -type f -not -path '*/__pycache__/*' -not -name '*.so' 2>/dev/null) CMakeLists.txt README.md LICENSE
@@ -27,14 +29,14 @@ search: install
 	$(BIN)/nas-cntk search $(SEARCH_ARGS)
 
 test: install
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python docs/make_cli.py --check
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python benchmarks
