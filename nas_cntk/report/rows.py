@@ -60,10 +60,9 @@ def row_of(trial: Finished, validated: Sequence[Validation] = ()) -> Row:
     """Return the row of a finished trial, with what validations of a study say of its architecture."""
     verdict, score = trial.verdict, trial.score
     cnn, kernel = best_known(validated, verdict.key)
-    complete = verdict.outcome == "COMPLETE" and score is not None
-    result = score.result if complete and score is not None else {}
+    result = {} if score is None else score.result  # one that was dropped has that of its last rung
     accuracy = result.get("proxy_accuracy")
-    holdout = score.holdout if complete and score is not None else None
+    holdout = None if score is None else score.holdout
     stderr = None
     if isinstance(accuracy, (int, float)) and holdout:
         stderr = regression.standard_error(accuracy, holdout)
@@ -84,7 +83,7 @@ def row_of(trial: Finished, validated: Sequence[Validation] = ()) -> Row:
         cnn_recipe=None if cnn is None else cnn.recipe,
         full_kernel_accuracy=None if kernel is None else kernel.accuracy,
         full_kernel_stderr=None if kernel is None else kernel.stderr,
-        scores=dict(score.values) if complete and score is not None else {},
+        scores={} if score is None else dict(score.values),
         duplicate_of=verdict.duplicate_of,
         reason=verdict.reason,
         predicted_seconds=verdict.predicted_seconds,
@@ -108,13 +107,13 @@ def _number(value: object) -> float | None:
 
 
 def order(rows: Sequence[Row], directions: Directions) -> list[Row]:
-    """Return the rows at the largest subset first, best first; then smaller subsets; PRUNED trials last."""
+    """Return the rows at the largest subset first, best first; then smaller subsets; PRUNED trials last, in the same order."""
     name = next(iter(directions))
     sign = -1.0 if directions[name] == "maximize" else 1.0
 
     def rank(row: Row) -> tuple[bool, int, float, int]:
         if row.state != "COMPLETE":
-            return True, 0, 0.0, row.ordinal
+            return True, -(row.subset or 0), sign * row.scores.get(name, 0.0), row.ordinal
         return False, -(row.subset or 0), sign * row.scores[name], row.ordinal
 
     return sorted(rows, key=rank)

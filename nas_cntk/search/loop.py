@@ -227,7 +227,7 @@ def _judge(
             reason = f"duplicate of trial {number}"
             return _complete(proposal, recorded, reason=reason, duplicate_of=number, seconds=0.0), recorded
         if (twin.verdict.reason or "").startswith(("failed:", "rung ")):
-            return replace(proposal, reason=twin.verdict.reason, duplicate_of=number), None
+            return replace(proposal, reason=twin.verdict.reason, duplicate_of=number, subset=twin.verdict.subset), None
     if recorded is not None:
         # Killed after the score was recorded and before Optuna was told.
         return _complete(proposal, recorded, seconds=_number(recorded.result.get("seconds"))), recorded

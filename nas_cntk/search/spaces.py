@@ -35,7 +35,7 @@ class Trial(Protocol):
 
 
 Parameters = Mapping[str, Any]  # of a trial, by name
-OPTIONAL = ("finite", "cost", "siblings")
+OPTIONAL = ("finite", "cost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Space:
 
     `optional` are the functions that a space need not have: `finite(params, image_shape, num_classes)`, a network of
     the space's own for the scores of finite networks; `cost(params, image_shape, num_classes)`, its "params" and
-    "flops"; `siblings(params)`, other parameters whose scores come nearly free with these.
+    "flops".
     """
 
     name: str
@@ -101,21 +101,6 @@ class Space:
         if "finite" not in self.optional:
             return None
         return lambda: self._call("finite", params, tuple(image_shape), num_classes)
-
-    def siblings(self, params: Parameters) -> list[dict[str, Any]]:
-        """Return the parameters of other proposals that come nearly free with one; none if the space names none.
-
-        Raises:
-            SpaceError: if its function raises, or returns anything but a list of parameters.
-        """
-        if "siblings" not in self.optional:
-            return []
-        found = self._call("siblings", params)
-        if not isinstance(found, (list, tuple)) or not all(isinstance(one, Mapping) for one in found):
-            raise SpaceError(
-                f"siblings of space {self.name} returned {_short(repr(found))}, no list of parameters; mend {self.path}"
-            )
-        return [dict(one) for one in found]
 
     def _call(self, name: str, *arguments: Any) -> Any:
         try:
