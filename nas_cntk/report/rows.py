@@ -107,7 +107,7 @@ def _number(value: object) -> float | None:
 
 
 def order(rows: Sequence[Row], directions: Directions) -> list[Row]:
-    """Return the rows at the largest subset first, best first; then smaller subsets; PRUNED trials last, in the same order."""
+    """Return the rows at the largest subset first, best first; then smaller ones; PRUNED trials last, likewise."""
     name = next(iter(directions))
     sign = -1.0 if directions[name] == "maximize" else 1.0
 
