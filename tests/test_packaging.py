@@ -88,7 +88,7 @@ def test_spaces_are_found_inside_an_installed_package(repository: Path, tmp_path
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
     )
     assert out.stdout.split() == [
-        str(package / "search_spaces" / f"{name}.py") for name in ("plain", "resnet", "stages")
+        str(package / "search_spaces" / f"{name}.py") for name in ("nasbench201", "plain", "resnet", "stages")
     ]
     assert (package / "py.typed").is_file()
 
