@@ -207,6 +207,9 @@ def leaderboard(
     top: Annotated[int | None, typer.Option(min=1, help="Show the first N rows.")] = None,
     distinct: Annotated[bool, typer.Option("--distinct", help="One row an architecture.")] = False,
     pareto: Annotated[bool, typer.Option("--pareto", help="Only the Pareto front of the study's scores.")] = False,
+    sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="Order by a column of --json, best first.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Columns of --json to show, comma-separated.")] = None,
+    csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write CSV there; - prints it.")] = None,
     db: Db = DEFAULT_DB,
     as_json: Json = False,
 ) -> None:
@@ -214,14 +217,36 @@ def leaderboard(
 
     Trials on the full subset come first; pruned ones, with the reason, last.
     """
+    from nas_cntk.report import columns as by_name
     from nas_cntk.report.board import load_board
 
     board = load_board(db, study)
-    rows = _rows(board, top=top, distinct=distinct, pareto=pareto)
+    chosen = by_name.parse(columns, board.rows) if columns is not None else None
+    if sort is not None:
+        by_name.parse(sort, board.rows)
+    rows = _rows(board, top=top, distinct=distinct, pareto=pareto, sort=sort)
     if as_json:
         _print_json([row.to_dict() for row in rows])
         return
+    if csv is not None:
+        table = by_name.to_csv(rows, chosen or by_name.names_of(board.rows))
+        if csv == "-":
+            print(table, end="")
+            return
+        from pathlib import Path
+
+        from nas_cntk.validate.artifacts import write_file
+
+        write_file(Path(csv), lambda file: file.write(table.encode()))
+        _console().print(f"wrote {csv}: {len(rows)} trials", markup=False, soft_wrap=True)
+        return
     console = _console()
+    if chosen is not None:
+        from nas_cntk.report import tables
+
+        heads = [f"{name}>" if by_name.is_number(rows, name) else name for name in chosen]
+        console.print(tables.plain(heads, by_name.cells(rows, chosen), console.width))
+        return
     _print_board(console, board, rows, db, _selection(top=top, distinct=distinct, pareto=pareto))
 
 
@@ -246,12 +271,16 @@ def show(
         document = row.to_dict()
         document["study"] = board.study.name
         document["architecture"] = None if architecture is None else json.loads(architecture.to_json())
+        document["rungs"] = [
+            {"subset": one.subset, "holdout": one.holdout, "scores": one.values} for one in board.rungs_of(row.key)
+        ]
         document["validations"] = [one.to_dict() for one in board.validations_of(row.key)]
         _print_json(document)
         return
     console = _console()
     validated = board.validations_of(row.key)
-    console.print(tables.trial(row, architecture, board.image_shape, console.width, validated))
+    rungs = board.rungs_of(row.key)
+    console.print(tables.trial(row, architecture, board.image_shape, console.width, validated, rungs))
     _next(console, text.command("leaderboard", db=db, study=board.study.name))
 
 
@@ -669,7 +698,8 @@ def _existing(db: str) -> Records:
     return open_records(db, write=True)
 
 
-def _rows(board: Board, *, top: int | None, distinct: bool, pareto: bool) -> list[Row]:
+def _rows(board: Board, *, top: int | None, distinct: bool, pareto: bool, sort: str | None = None) -> list[Row]:
+    from nas_cntk.report import columns
     from nas_cntk.report import rows as report
 
     rows = list(board.rows)
@@ -677,6 +707,8 @@ def _rows(board: Board, *, top: int | None, distinct: bool, pareto: bool) -> lis
         rows = report.pareto(rows, board.directions)
     if distinct:
         rows = report.distinct(rows)
+    if sort is not None:
+        rows = columns.ordered(rows, sort, board.directions)
     return rows[:top]
 
 

@@ -130,6 +130,13 @@ def find_score(records: Records, study_id: int, key: str, subset: int) -> Score 
         return _score(connection, study_id, key, subset)
 
 
+def scores(records: Records, study_id: int) -> list[Score]:
+    """Return every recorded score of a study, by subset."""
+    query = SCORES.select().where(SCORES.c.study_id == study_id).order_by(SCORES.c.subset)
+    with records.transaction() as connection:
+        return [_score_of(row) for row in connection.execute(query).mappings()]
+
+
 def finished_trials(records: Records, study_id: int) -> list[Finished]:
     """Return every COMPLETE or PRUNED trial of the study, by ordinal."""
     join = (
@@ -192,6 +199,8 @@ def _finished(row: sa.RowMapping) -> Finished:
 def _score(connection: sa.Connection, study_id: int, key: str, subset: int) -> Score | None:
     query = SCORES.select().where(SCORES.c.study_id == study_id, SCORES.c.key == key, SCORES.c.subset == subset)
     row = connection.execute(query).mappings().first()
-    if row is None:
-        return None
-    return Score(key, subset, row["holdout"], row["measured"], json.loads(row["result"]), row["correct"])
+    return None if row is None else _score_of(row)
+
+
+def _score_of(row: sa.RowMapping) -> Score:
+    return Score(row["key"], row["subset"], row["holdout"], row["measured"], json.loads(row["result"]), row["correct"])

@@ -9,6 +9,7 @@ from nas_cntk.errors import StudyError
 from nas_cntk.records import studies, trials, validations
 from nas_cntk.records.migrations import open_records
 from nas_cntk.records.studies import Study
+from nas_cntk.records.trials import Score
 from nas_cntk.records.validations import Validation
 from nas_cntk.report.rows import Row, directions_of, order, row_of
 
@@ -23,6 +24,7 @@ class Board:
     architectures: dict[str, str]  # key -> JSON
     changes: tuple[dict[str, object], ...]
     validated: tuple[Validation, ...]
+    rungs: tuple[Score, ...] = ()  # every score on a part of the subset or the whole, by subset
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -39,6 +41,10 @@ class Board:
     def validations_of(self, key: str | None) -> list[Validation]:
         """Return every validation of an architecture."""
         return [one for one in self.validated if one.key == key]
+
+    def rungs_of(self, key: str | None) -> list[Score]:
+        """Return what an architecture scored at each rung, the whole subset last."""
+        return [one for one in self.rungs if one.key == key]
 
     def row(self, number: int) -> Row:
         """Return the row of a trial.
@@ -66,6 +72,7 @@ def load_board(db: str, name: str | None) -> Board:
         finished = trials.finished_trials(records, study.study_id)
         changes = studies.changes(records, study.study_id)
         validated = validations.validations(records, study.study_id)
+        rungs = trials.scores(records, study.study_id)
     finally:
         records.close()
     directions = directions_of(study)
@@ -73,4 +80,4 @@ def load_board(db: str, name: str | None) -> Board:
     found = {
         t.verdict.key: t.architecture for t in finished if t.verdict.key is not None and t.architecture is not None
     }
-    return Board(study, tuple(rows), directions, found, tuple(changes), tuple(validated))
+    return Board(study, tuple(rows), directions, found, tuple(changes), tuple(validated), tuple(rungs))

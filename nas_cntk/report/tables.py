@@ -11,6 +11,7 @@ from rich.text import Text
 
 from nas_cntk.architecture import Architecture
 from nas_cntk.records.studies import StudyRow
+from nas_cntk.records.trials import Score
 from nas_cntk.records.validations import Validation
 from nas_cntk.report import text
 from nas_cntk.report.describe import listing, summary
@@ -88,6 +89,7 @@ def trial(
     image_shape: Sequence[int],
     width: int = 80,
     validated: Sequence[Validation] = (),
+    rungs: Sequence[Score] = (),
 ) -> RenderableType:
     """Return everything about a trial: what it is, what it scored, its nodes with their output shapes."""
     facts = Table.grid(padding=(0, 2, 0, 0))
@@ -107,6 +109,12 @@ def trial(
             lines.append((name, _score(row, name)))
     if row.subset is not None:
         lines.append(("measured on", f"{row.subset} images, held out {row.holdout}"))
+    for rung in rungs:
+        name = next(iter(rung.values))
+        if len(rungs) > 1:
+            found = rung.values[name]
+            error = standard_error(name, found, rung.subset, rung.holdout)
+            lines.append((f"rung {rung.subset}", f"{name} {text.score(name, found, error)}"))
     if row.backend not in (None, "none") and row.ridge is not None and row.jitter is not None:
         lines.append(("computed by", f"backend {row.backend}; ridge {row.ridge:g}, jitter {row.jitter:g}"))
     if row.predicted_seconds is not None:

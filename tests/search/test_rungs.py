@@ -125,3 +125,28 @@ def test_a_search_drops_what_is_clearly_worse(run: Run, tmp_path: Path) -> None:
     changed = run("resume", "--study", "b", "--db", "r.db", "--trials", "14", "--prune-level", "0.1")
     assert changed.code == 0 and "prune_level" in changed.out
     assert run(*common, "--prune-level", "0.7").code == 2
+
+
+def test_show_and_leaderboard_know_rungs_and_columns(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SPACE)
+    search = ("search", "--space", "mine.py", "--sampler", "random", "--db", "r.db", "--trials", "6", "--study", "a")
+    assert run(*search, "--subset", "200", "--holdout", "200", "--prune-level", "0.2").code == 0
+    board = ("leaderboard", "--db", "r.db")
+    rows = run(*board, "--json").json()
+    best, dropped = rows[0], rows[-1]
+    shown = run("show", str(best["trial"]), "--db", "r.db")
+    assert "rung 25 " in shown.out and "rung 200 " in shown.out
+    document = run("show", str(dropped["trial"]), "--db", "r.db", "--json").json()
+    assert [one["subset"] for one in document["rungs"]] == [25, 50]
+
+    by_size = run(*board, "--sort", "params", "--json").json()
+    assert [row["params"] for row in by_size] == sorted(row["params"] for row in rows)
+    by_trial = run(*board, "--sort", "trial", "--columns", "trial,holdout_mse,state", "--csv", "-").out.splitlines()
+    assert by_trial[0] == "trial,holdout_mse,state" and [line.split(",")[0] for line in by_trial[1:]] == list("012345")
+    assert run(*board, "--csv", "all.csv").code == 0
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 7
+    table = run(*board, "--columns", "trial,proxy_accuracy,seconds,params").out
+    assert "proxy_accuracy" in table and "%" in table
+    for option in ("--sort", "--columns"):
+        unknown = run(*board, option, "parms")
+        assert unknown.code == 2 and "no column 'parms'; did you mean params?" in unknown.err
