@@ -90,6 +90,16 @@ PruneLevel = Annotated[
         " paired test, for example 0.01; 0: never.",
     ),
 ]
+Siblings = Annotated[
+    bool | None,
+    typer.Option(
+        "--siblings/--no-siblings",
+        help="Score with a proposal what comes nearly free, such as its beginnings and other heads; yes at first.",
+    ),
+]
+Batch = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Proposals asked for at once and scored in one pass; 1 at first.")
+]
 SamplerSetting = Annotated[
     list[str] | None, typer.Option(metavar="NAME=VALUE", help="A setting of the sampler; may be repeated.")
 ]
@@ -108,6 +118,8 @@ def search(
     sampler: Sampler = None,
     sampler_setting: SamplerSetting = None,
     prune_level: PruneLevel = None,
+    siblings: Siblings = None,
+    batch: Batch = None,
     workers: Workers = 1,
     study: Annotated[str | None, typer.Option(help="Name; an existing study of equal identity goes on.")] = None,
     db: Db = DEFAULT_DB,
@@ -135,7 +147,9 @@ def search(
     problem = Problem(
         data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
     )
-    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level)
+    options = _options(
+        trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level, siblings, batch
+    )
     with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.search(db, study, problem, options, view)
     _end(view, ended, db, quiet, json_lines)
@@ -153,6 +167,8 @@ def resume(
     sampler: Sampler = None,
     sampler_setting: SamplerSetting = None,
     prune_level: PruneLevel = None,
+    siblings: Siblings = None,
+    batch: Batch = None,
     workers: Workers = 1,
     data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
     db: Db = DEFAULT_DB,
@@ -167,7 +183,9 @@ def resume(
     from nas_cntk.report.views import search_view
     from nas_cntk.search import session
 
-    options = _options(trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level)
+    options = _options(
+        trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level, siblings, batch
+    )
     with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
     _end(view, ended, db, quiet, json_lines)
@@ -682,12 +700,23 @@ def _options(
     settings: list[str] | None,
     workers: int,
     prune_level: float | None,
+    siblings: bool | None,
+    batch: int | None,
 ) -> Options:
     from nas_cntk.search.samplers import parse_settings
     from nas_cntk.search.settings import Options
 
     return Options(
-        trials, timeout, max_trial_seconds, backend, sampler, parse_settings(settings or []), workers, prune_level
+        trials,
+        timeout,
+        max_trial_seconds,
+        backend,
+        sampler,
+        parse_settings(settings or []),
+        workers,
+        prune_level,
+        siblings,
+        batch,
     )
 
 

@@ -1,7 +1,7 @@
 """Residual networks in the pre-activation form, the only one whose kernel has a closed form."""
 
 from nas_cntk import Architecture, Builder
-from nas_cntk.search.spaces import Trial, head
+from nas_cntk.search.spaces import Parameters, Trial, head, heads
 
 MOST_STAGES = 3
 MOST_BLOCKS = 3
@@ -29,3 +29,14 @@ def propose(trial: Trial, image_shape: tuple[int, int, int]) -> Architecture:
         height, width = -(-height // stride), -(-width // stride)
     b.dense(head(trial, b, b.relu(x), (height, width)))
     return b.build()
+
+
+def siblings(params: Parameters) -> list[Parameters]:
+    """Return the same network under other heads, then its beginnings, the longest first."""
+    found = heads(params)
+    for stage in range(params["stages"] - 1, -1, -1):
+        kept = {**params, "stages": stage + 1}
+        whole = kept[f"blocks_{stage}"] - (stage == params["stages"] - 1)
+        for blocks in range(whole, 0, -1):
+            found += heads({**kept, f"blocks_{stage}": blocks})
+    return found

@@ -1,7 +1,7 @@
 """Pooling pyramids: stages of plain or residual convs, with average pooling by 2 between them."""
 
 from nas_cntk import Architecture, Builder
-from nas_cntk.search.spaces import Trial, head
+from nas_cntk.search.spaces import Parameters, Trial, head, heads
 
 MOST_STAGES = 3
 MOST_CONVS = 3
@@ -28,3 +28,14 @@ def propose(trial: Trial, image_shape: tuple[int, int, int]) -> Architecture:
             x = b.add(x, y) if style == "residual" else y
     b.dense(head(trial, b, b.relu(x), (height, width)))
     return b.build()
+
+
+def siblings(params: Parameters) -> list[Parameters]:
+    """Return the same network under other heads, then its beginnings, the longest first."""
+    found = heads(params)
+    for stage in range(params["stages"] - 1, -1, -1):
+        kept = {**params, "stages": stage + 1}
+        whole = kept[f"convs_{stage}"] - (stage == params["stages"] - 1)
+        for convs in range(whole, 0, -1):
+            found += heads({**kept, f"convs_{stage}": convs})
+    return found

@@ -47,12 +47,13 @@ def rate(backend: str) -> tuple[Check, float]:
 def default_search(measured: float, backend: str) -> Check:
     """Return what `nas-cntk search` without options would take, at a measured rate."""
     from nas_cntk.search.bench import forecast, set_up
-    from nas_cntk.search.settings import DEFAULT_TRIAL_SECONDS, DEFAULT_TRIALS, Problem
+    from nas_cntk.search.settings import DEFAULT_TRIAL_SECONDS, DEFAULT_TRIALS, Manner, Problem
     from nas_cntk.search.spaces import load_space
 
     problem = Problem()
     bench = set_up(problem, backend)
-    seen = forecast(bench.evaluation(load_space(problem.space), measured), problem.seed, DEFAULT_TRIAL_SECONDS)
+    evaluation = bench.evaluation(load_space(problem.space), measured, Manner())
+    seen = forecast(evaluation, problem.seed, DEFAULT_TRIAL_SECONDS, DEFAULT_TRIALS)
     least, most, total = (text.duration(seconds) for seconds in (seen.least, seen.most, seen.total(DEFAULT_TRIALS)))
     found = (
         f"`nas-cntk search` ({problem.data}, space {problem.space}, {DEFAULT_TRIALS} trials) takes about {total}:"

@@ -1,8 +1,9 @@
 """Leases: which process works on which ordinal, and what is free again after a kill.
 
 A study of N trials has the ordinals 0..N-1. An ordinal is `open`, leased to a live process (`asking` for a proposal,
-then `scoring` it), or `done`. A process killed at any point leaves a lease whose owner is dead: the next claim opens
-it again, and the ordinal, not Optuna's number, seeds the sampler, so the same proposal returns.
+then `scoring` it), `recorded` (what it comes to is written, and Optuna is not told yet), or `done`. A process killed
+while it asks or scores leaves a lease whose owner is dead: the next claim opens it again, and the ordinal, not
+Optuna's number, seeds the sampler, so the same proposal returns. What is recorded, the next process tells.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,7 @@ from nas_cntk.records.tables import OPTUNA_TRIALS, TRIALS
 HEARTBEAT = 15.0  # seconds
 STALE = 120.0  # seconds without a heartbeat after which a process on another host is dead
 _WORKING = ("asking", "scoring")
+_UNFINISHED = (*_WORKING, "recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +81,62 @@ def claim(records: Records, study_id: int, target: int, owner: Owner) -> Lease |
         phases = {row["ordinal"]: row["phase"] for row in rows}
         ordinal = next((n for n in range(target) if phases.get(n, "open") == "open"), None)
         if ordinal is None:
-            return Nothing(sum(phases[n] in _WORKING for n in range(target)))
-        values = {
-            "phase": "asking",
-            "owner": owner.token,
-            "host": owner.host,
-            "pid": owner.pid,
-            "started": owner.started,
-            "heartbeat": time.time(),
-        }
-        if ordinal in phases:
-            connection.execute(_row(study_id, ordinal).values(values))
-        else:
-            connection.execute(TRIALS.insert().values(study_id=study_id, ordinal=ordinal, kills=0, **values))
+            return Nothing(sum(phases[n] in _UNFINISHED for n in range(target)))
+        insert(connection, study_id, ordinal, owner, {"phase": "asking"})
         kills = next((row["kills"] for row in rows if row["ordinal"] == ordinal), 0)
     return Lease(study_id, ordinal, kills, owner)
+
+
+def insert(connection: sa.Connection, study_id: int, ordinal: int, owner: Owner, values: Mapping[str, object]) -> None:
+    """Lease a free ordinal to `owner`, with these values."""
+    values = {
+        "owner": owner.token,
+        "host": owner.host,
+        "pid": owner.pid,
+        "started": owner.started,
+        "heartbeat": time.time(),
+        **values,
+    }
+    if connection.execute(_row(study_id, ordinal).values(values)).rowcount == 0:
+        connection.execute(TRIALS.insert().values(study_id=study_id, ordinal=ordinal, kills=0, **values))
+
+
+def free(connection: sa.Connection, study_id: int, target: int) -> list[int]:
+    """Return the free ordinals below `target`, but for those whose proposal killed a process."""
+    query = sa.select(TRIALS.c.ordinal).where(
+        TRIALS.c.study_id == study_id, sa.or_(TRIALS.c.phase != "open", TRIALS.c.kills > 0)
+    )
+    taken = set(connection.execute(query).scalars())
+    return [ordinal for ordinal in range(target) if ordinal not in taken]
+
+
+def update(connection: sa.Connection, lease: Lease, values: Mapping[str, object]) -> bool:
+    """Write to a lease's row; False if another process has taken it over."""
+    return connection.execute(_mine(lease).values(values)).rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A recorded trial that Optuna has not been told of."""
+
+    lease: Lease
+    number: int | None  # of Optuna's trial; None for a sibling, which has none yet
+    left: bool  # by a process that died, maybe after it told Optuna
+
+
+def take_untold(records: Records, study_id: int, owner: Owner) -> list[Untold]:
+    """Lease to `owner` what is recorded and no other live process will tell, by ordinal."""
+    query = TRIALS.select().where(TRIALS.c.study_id == study_id, TRIALS.c.phase == "recorded")
+    with records.transaction() as connection:
+        rows = connection.execute(query.order_by(TRIALS.c.ordinal)).mappings().all()
+        found = []
+        for row in rows:
+            mine = row["owner"] == owner.token
+            if not mine and _alive(row, owner):
+                continue
+            insert(connection, study_id, row["ordinal"], owner, {})
+            found.append(Untold(Lease(study_id, row["ordinal"], row["kills"], owner), row["number"], not mine))
+    return found
 
 
 def zombies(records: Records, study_id: int, owner: Owner | None) -> list[int]:
@@ -107,7 +150,7 @@ def zombies(records: Records, study_id: int, owner: Owner | None) -> list[int]:
         live = [row for row in rows if row["phase"] in _WORKING and _alive(row, owner)]
         if any(row["phase"] == "asking" and (owner is None or row["owner"] != owner.token) for row in live):
             return []
-        held = {row["number"] for row in live}
+        held = {row["number"] for row in (*live, *(row for row in rows if row["phase"] == "recorded"))}
         query = sa.select(OPTUNA_TRIALS.c.number).where(
             OPTUNA_TRIALS.c.study_id == study_id, OPTUNA_TRIALS.c.state == "RUNNING"
         )
@@ -140,16 +183,17 @@ def claim_key(records: Records, lease: Lease, key: str) -> bool:
         return True
 
 
-def release(records: Records, lease: Lease) -> None:
-    """Give the ordinal back unfinished, without counting a kill."""
+def release(records: Records, lease: Lease) -> bool:
+    """Give the ordinal back unfinished, without counting a kill; False if it is recorded, which it stays."""
     with records.transaction() as connection:
-        connection.execute(_mine(lease).values(phase="open", owner=None, number=None, key=None))
+        unfinished = _mine(lease).where(TRIALS.c.phase.in_(_WORKING))
+        return connection.execute(unfinished.values(phase="open", owner=None, number=None, key=None)).rowcount > 0
 
 
-def finish(records: Records, lease: Lease) -> None:
-    """Mark the ordinal as done; Optuna's trial is finished."""
+def finish(records: Records, lease: Lease, number: int) -> None:
+    """Mark the ordinal as done; Optuna's trial `number` is finished."""
     with records.transaction() as connection:
-        connection.execute(_mine(lease).values(phase="done", owner=None))
+        connection.execute(_mine(lease).values(phase="done", owner=None, number=number))
 
 
 @contextmanager

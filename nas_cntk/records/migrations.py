@@ -66,8 +66,13 @@ def _benchmark(connection: sa.Connection) -> None:
     )
 
 
+def _siblings(connection: sa.Connection) -> None:
+    """Trials whose score came with another's."""
+    connection.exec_driver_sql("ALTER TABLE ncntk_trials ADD COLUMN sibling_of INTEGER")
+
+
 # What a database of version n + 1 has beyond one of version n. Append; never edit: old files were made by these.
-MIGRATIONS: tuple[Migration, ...] = (_first_tables, _changes, _validations, _paper, _benchmark)
+MIGRATIONS: tuple[Migration, ...] = (_first_tables, _changes, _validations, _paper, _benchmark, _siblings)
 
 _VERSION_1 = (
     "CREATE TABLE ncntk_studies (study_id INTEGER PRIMARY KEY, created TEXT NOT NULL, target INTEGER NOT NULL,"

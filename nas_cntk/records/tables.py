@@ -35,7 +35,7 @@ TRIALS = sa.Table(
     METADATA,
     sa.Column("study_id", sa.Integer, primary_key=True),
     sa.Column("ordinal", sa.Integer, primary_key=True),
-    sa.Column("phase", sa.Text, nullable=False),  # open | asking | scoring | done
+    sa.Column("phase", sa.Text, nullable=False),  # open | asking | scoring | recorded | done
     sa.Column("kills", sa.Integer, nullable=False, default=0),
     sa.Column("number", sa.Integer, nullable=True),  # of Optuna's trial
     sa.Column("owner", sa.Text, nullable=True),
@@ -47,6 +47,7 @@ TRIALS = sa.Table(
     sa.Column("outcome", sa.Text, nullable=True),  # COMPLETE | PRUNED
     sa.Column("reason", sa.Text, nullable=True),
     sa.Column("duplicate_of", sa.Integer, nullable=True),
+    sa.Column("sibling_of", sa.Integer, nullable=True),  # the number of the trial whose score this one came with
     sa.Column("parameters", sa.Text, nullable=True),  # JSON
     sa.Column("params", sa.Integer, nullable=True),
     sa.Column("flops", sa.Integer, nullable=True),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
 from nas_cntk.errors import RecordsError
+from nas_cntk.records import leases
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import Lease
 from nas_cntk.records.studies import same_trial
@@ -23,6 +25,7 @@ class Verdict:
     reason: str | None = None
     key: str | None = None
     duplicate_of: int | None = None
+    sibling_of: int | None = None  # the trial whose score this one came with
     parameters: Mapping[str, object] | None = None
     params: int | None = None
     flops: int | None = None
@@ -51,6 +54,15 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is to be recorded of a trial."""
+
+    verdict: Verdict
+    architecture: str | None  # JSON
+    score: Score | None
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A finished trial with its architecture's score."""
 
@@ -62,51 +74,69 @@ class Finished:
     completed: str | None
 
 
-def record_verdict(
-    records: Records, lease: Lease, verdict: Verdict, architecture: str | None, score: Score | None
+def record_outcomes(
+    records: Records,
+    held: Sequence[tuple[Lease, Outcome]],
+    siblings: Sequence[Outcome] = (),
+    cached: Sequence[Score] = (),
+    *,
+    target: int = 0,
+    most: int = 0,
 ) -> None:
-    """Write what the trial comes to, its architecture and its score, in one transaction.
+    """Write what a family comes to in one transaction: Optuna is told of it after this.
 
-    The trial is finished when Optuna is told, after this: killed in between, its proposal returns and finds its score.
+    Of `siblings` at most `most` become trials of their own, under free ordinals below `target`, and none whose
+    architecture has a trial already; all their scores are kept, and `cached`, for when they are proposed.
 
     Raises:
-        RecordsError: if another process has taken the ordinal over.
+        RecordsError: if another process has taken an ordinal of `held` over.
     """
     with records.transaction() as connection:
-        changed = connection.execute(
-            TRIALS.update()
-            .where(
-                TRIALS.c.study_id == lease.study_id,
-                TRIALS.c.ordinal == lease.ordinal,
-                TRIALS.c.owner == lease.owner.token,
+        for lease, outcome in held:
+            values = {**_columns(outcome.verdict), "phase": "recorded"}
+            if not leases.update(connection, lease, values):
+                raise RecordsError(
+                    f"trial {lease.ordinal} was taken over by another process; this one was thought dead"
+                )
+            _insert_architecture(connection, outcome)
+        if siblings and most:
+            lease = held[0][0]
+            taken = set(
+                connection.execute(
+                    sa.select(TRIALS.c.key).where(TRIALS.c.study_id == lease.study_id, TRIALS.c.key.is_not(None))
+                ).scalars()
             )
-            .values(
-                outcome=verdict.outcome,
-                reason=verdict.reason,
-                key=verdict.key,
-                duplicate_of=verdict.duplicate_of,
-                parameters=json.dumps(verdict.parameters or {}, sort_keys=True, default=str),
-                params=verdict.params,
-                flops=verdict.flops,
-                subset=verdict.subset,
-                predicted_seconds=verdict.predicted_seconds,
-                seconds=verdict.seconds,
-            )
-        )
-        if changed.rowcount == 0:
-            raise RecordsError(f"trial {lease.ordinal} was taken over by another process; this one was thought dead")
-        if verdict.key is not None and architecture is not None:
-            known = sa.select(ARCHITECTURES.c.key).where(ARCHITECTURES.c.key == verdict.key)
-            if connection.execute(known).first() is None:
-                connection.execute(ARCHITECTURES.insert().values(key=verdict.key, json=architecture))
-        if score is not None:
-            _insert_score(connection, lease.study_id, score)
+            new = [outcome for outcome in siblings if outcome.verdict.key not in taken]
+            free = leases.free(connection, lease.study_id, target)
+            for ordinal, outcome in zip(free, new[:most], strict=False):
+                values = {**_columns(outcome.verdict), "phase": "recorded"}
+                leases.insert(connection, lease.study_id, ordinal, lease.owner, values)
+                _insert_architecture(connection, outcome)
+        scores = [outcome.score for outcome in (*(outcome for _, outcome in held), *siblings)]
+        for score in (*scores, *cached):
+            if score is not None:
+                _insert_score(connection, held[0][0].study_id, score)
 
 
-def record_rung(records: Records, lease: Lease, score: Score) -> None:
-    """Write what was found on a part of the subset, by a trial that is not finished."""
+def _columns(verdict: Verdict) -> dict[str, object]:
+    values = {name: getattr(verdict, name) for name in Verdict.__slots__}
+    values["parameters"] = json.dumps(verdict.parameters or {}, sort_keys=True, default=str)
+    return values
+
+
+def _insert_architecture(connection: sa.Connection, outcome: Outcome) -> None:
+    key = outcome.verdict.key
+    if key is not None and outcome.architecture is not None:
+        known = sa.select(ARCHITECTURES.c.key).where(ARCHITECTURES.c.key == key)
+        if connection.execute(known).first() is None:
+            connection.execute(ARCHITECTURES.insert().values(key=key, json=outcome.architecture))
+
+
+def record_scores(records: Records, study_id: int, scores: Sequence[Score]) -> None:
+    """Write what was found on a part of the subset, by trials that are not finished."""
     with records.transaction() as connection:
-        _insert_score(connection, lease.study_id, score)
+        for score in scores:
+            _insert_score(connection, study_id, score)
 
 
 def _insert_score(connection: sa.Connection, study_id: int, score: Score) -> None:
@@ -139,43 +169,42 @@ def scores(records: Records, study_id: int) -> list[Score]:
 
 def finished_trials(records: Records, study_id: int) -> list[Finished]:
     """Return every COMPLETE or PRUNED trial of the study, by ordinal."""
-    join = (
-        TRIALS.join(OPTUNA_TRIALS, same_trial())
-        .outerjoin(ARCHITECTURES, ARCHITECTURES.c.key == TRIALS.c.key)
-        .outerjoin(
-            SCORES,
-            sa.and_(
-                SCORES.c.study_id == TRIALS.c.study_id,
-                SCORES.c.key == TRIALS.c.key,
-                SCORES.c.subset == TRIALS.c.subset,
-            ),
-        )
-    )
     query = (
-        sa.select(
-            *TRIALS.c,
-            OPTUNA_TRIALS.c.datetime_complete,
-            ARCHITECTURES.c.json,
-            SCORES.c.holdout,
-            SCORES.c.measured,
-            SCORES.c.result,
-            SCORES.c.correct,
-        )
-        .select_from(join)
+        _with_scores(TRIALS.join(OPTUNA_TRIALS, same_trial()), OPTUNA_TRIALS.c.datetime_complete)
         .where(TRIALS.c.study_id == study_id, OPTUNA_TRIALS.c.state.in_(("COMPLETE", "PRUNED")))
         .order_by(TRIALS.c.ordinal)
     )
     with records.transaction() as connection:
-        rows = connection.execute(query).mappings().all()
-    return [_finished(row) for row in rows]
+        return [_finished(row, row["datetime_complete"]) for row in connection.execute(query).mappings()]
 
 
-def _finished(row: sa.RowMapping) -> Finished:
+def recorded_trial(records: Records, study_id: int, ordinal: int, number: int) -> Finished:
+    """Return what was recorded under an ordinal, as the trial `number` that it is about to be."""
+    query = _with_scores(TRIALS).where(TRIALS.c.study_id == study_id, TRIALS.c.ordinal == ordinal)
+    with records.transaction() as connection:
+        return replace(_finished(connection.execute(query).mappings().one(), None), number=number)
+
+
+def _with_scores(trials: sa.FromClause, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    join = trials.outerjoin(ARCHITECTURES, ARCHITECTURES.c.key == TRIALS.c.key).outerjoin(
+        SCORES,
+        sa.and_(
+            SCORES.c.study_id == TRIALS.c.study_id,
+            SCORES.c.key == TRIALS.c.key,
+            SCORES.c.subset == TRIALS.c.subset,
+        ),
+    )
+    found = (ARCHITECTURES.c.json, SCORES.c.holdout, SCORES.c.measured, SCORES.c.result, SCORES.c.correct)
+    return sa.select(*TRIALS.c, *columns, *found).select_from(join)
+
+
+def _finished(row: sa.RowMapping, completed: str | None) -> Finished:
     verdict = Verdict(
         outcome=row["outcome"],
         reason=row["reason"],
         key=row["key"],
         duplicate_of=row["duplicate_of"],
+        sibling_of=row["sibling_of"],
         parameters=json.loads(row["parameters"] or "{}"),
         params=row["params"],
         flops=row["flops"],
@@ -193,7 +222,7 @@ def _finished(row: sa.RowMapping) -> Finished:
             json.loads(row["result"]),
             row["correct"],
         )
-    return Finished(row["ordinal"], row["number"], verdict, score, row["json"], row["datetime_complete"])
+    return Finished(row["ordinal"], row["number"], verdict, score, row["json"], completed)
 
 
 def _score(connection: sa.Connection, study_id: int, key: str, subset: int) -> Score | None:

@@ -106,7 +106,7 @@ class SearchLines(JsonLines):
             **self._state(),
         )
 
-    def trial_begins(self, number: int, architecture: Architecture, predicted: float) -> None:
+    def trial_begins(self, number: int, architecture: Architecture, predicted: float, others: int) -> None:
         """Say that a trial is being scored."""
         self.say(
             "trial_begins",
@@ -114,6 +114,7 @@ class SearchLines(JsonLines):
             key=architecture.key,
             architecture=summary(architecture),
             predicted_seconds=predicted,
+            others=others,
         )
 
     def workers(self, working: Sequence[Working]) -> None:

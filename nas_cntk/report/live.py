@@ -36,7 +36,7 @@ class LiveView(BarView):
         self._done = 0
         self._best = Best("maximize")
         self._began = 0.0
-        self._trial: tuple[int, Architecture, float, float] | None = None  # number, net, predicted, when it began
+        self._trial: tuple[int, str, float, float] | None = None  # number, words, predicted, when it began
         self._fraction = 0.0
         self._waiting, self._waited = 0, 0.0
         self._working: tuple[Working, ...] = ()  # processes, where there are several
@@ -51,9 +51,10 @@ class LiveView(BarView):
             self._print(line)
         self._open()
 
-    def trial_begins(self, number: int, architecture: Architecture, predicted: float) -> None:
+    def trial_begins(self, number: int, architecture: Architecture, predicted: float, others: int) -> None:
         """Show a new trial in the panel."""
-        self._trial, self._fraction, self._waiting = (number, architecture, predicted, time.monotonic()), 0.0, 0
+        words = summary(architecture) + (f", {others} more in the same pass" if others else "")
+        self._trial, self._fraction, self._waiting = (number, words, predicted, time.monotonic()), 0.0, 0
         self._refresh()
 
     def progress(self, fraction: float) -> None:
@@ -103,8 +104,8 @@ class LiveView(BarView):
             if one.number is not None
         ]
         if trial is not None:
-            number, architecture, predicted, began = trial
-            running = [Running(number, summary(architecture), now - began, predicted, fraction)]
+            number, words, predicted, began = trial
+            running = [Running(number, words, now - began, predicted, fraction)]
         parts = fraction if trial is not None else 0.0
         ahead = target - plan.finished
         left = seconds_left(
@@ -179,6 +180,8 @@ def trial_line(
         words.append(str(verdict.reason))
     else:
         words.append(text.duration(verdict.seconds))
+        if verdict.sibling_of is not None:
+            words.append(f"with trial {verdict.sibling_of}")
     line = f"{head}  {'  '.join(words)}"
     if verdict.duplicate_of is None and trial.architecture is not None:
         what = summary(Architecture.from_json(trial.architecture))
@@ -211,14 +214,16 @@ def plan_lines(plan: Plan, db: str) -> list[str]:
         f"space {plan.space.name}, sampler {study.sampler['name']}, score {','.join(bench.problem.score)},"
         f" backend {bench.backend}, seed {bench.problem.seed}"
     )
-    if plan.prune_level > 0:
+    if plan.manner.prune_level > 0:
         parts = ", ".join(map(str, bench.split.rungs[:-1]))
         if rungs.applies(bench.problem.score) and parts:
             lines.append(
-                f"candidates are dropped at rungs {parts} of {bench.subset} images, level {plan.prune_level:g}"
+                f"candidates are dropped at rungs {parts} of {bench.subset} images, level {plan.manner.prune_level:g}"
             )
         else:
             lines.append("note: no candidate is dropped early: that takes one score, and a held-out accuracy")
+    if plan.manner.batch > 1:
+        lines.append(f"{plan.manner.batch} proposals are asked for at once")
     if plan.changed:
         lines.append(f"changed since the last run, and recorded: {', '.join(plan.changed)}")
     return [*lines, *forecast_lines(plan)]

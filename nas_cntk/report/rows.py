@@ -35,6 +35,7 @@ class Row:
     full_kernel_stderr: float | None
     scores: dict[str, float]
     duplicate_of: int | None
+    sibling_of: int | None
     reason: str | None
     predicted_seconds: float | None
     parameters: dict[str, object]
@@ -85,6 +86,7 @@ def row_of(trial: Finished, validated: Sequence[Validation] = ()) -> Row:
         full_kernel_stderr=None if kernel is None else kernel.stderr,
         scores={} if score is None else dict(score.values),
         duplicate_of=verdict.duplicate_of,
+        sibling_of=verdict.sibling_of,
         reason=verdict.reason,
         predicted_seconds=verdict.predicted_seconds,
         parameters=dict(verdict.parameters or {}),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas_cntk.architecture import Architecture
 from nas_cntk.errors import IllegalArchitecture, SpaceError
-from nas_cntk.search.loop import Cancelled, Evaluation, Progress
+from nas_cntk.search.evaluation import Cancelled, Evaluation, Progress
+from nas_cntk.search.family import Leader, most_siblings, siblings
 from nas_cntk.search.samplers import derived_seed
-from nas_cntk.search.settings import Problem, identity
+from nas_cntk.search.settings import Manner, Problem, identity
 
 if TYPE_CHECKING:
     from nas_cntk.data import Dataset, Split
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from nas_cntk.search.spaces import Space
 
 PREVIEWS = 8  # proposals drawn to predict what the search costs
+SOLVE_SECONDS = 4e-11  # of a regression, by n^3, on two cores: 0.3 s at 2,000 images
+MEMORY = 2 << 30  # bytes that the kernels of a family may take
+MOST_UNBOUND = 1000  # members of a family that needs no kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +70,46 @@ class Bench:
         shape, classes = self.dataset.image_shape, self.dataset.num_classes
         return architecture.count_parameters(shape, classes), architecture.count_flops(shape, classes)
 
-    def entry_layers(self, architecture: Architecture) -> float:
-        """Return the work of one score: the subset with itself, half by symmetry, and with the held-out images."""
+    def pairs(self) -> int:
+        """Return the pairs of images of one score: the subset, half by symmetry, and it with the held-out images."""
+        return self.subset * (self.subset + 1) // 2 + self.subset * self.holdout
+
+    def seconds(self, family: Sequence[Architecture], sizes: Sequence[tuple[int, int]], rate: float | None) -> float:
+        """Return the predicted seconds of a family; `rate` in entry-layers/s, None where no kernel is needed."""
         from nas_cntk.kernels import cost
-
-        if not self.needs_kernel:
-            return 0.0
-        pairs = self.subset * (self.subset + 1) // 2 + self.subset * self.holdout
-        return float(cost.entry_layers(architecture, self.dataset.image_shape, pairs))
-
-    def seconds(self, architecture: Architecture, sizes: tuple[int, int], rate: float | None) -> float:
-        """Return the predicted seconds of one score; `rate` in entry-layers/s, None where no kernel is needed."""
         from nas_cntk.scores.cost import network_seconds
 
-        kernel = 0.0 if rate is None else self.entry_layers(architecture) / rate
-        return kernel + network_seconds(self.networks, sizes[1], self.subset, self.holdout)
+        seconds = sum(network_seconds(self.networks, flops, self.subset, self.holdout) for _, flops in sizes)
+        if rate is not None and self.needs_kernel:
+            kinds = len({kind.needs_kernel for kind in self.scores if kind.needs_kernel is not None})
+            seconds += float(cost.entry_layers(family, self.dataset.image_shape, self.pairs())) / rate
+            seconds += len(family) * kinds * SOLVE_SECONDS * self.subset**3
+        return seconds
+
+    def most_members(self) -> int:
+        """Return of how many architectures memory holds the kernels at once."""
+        kinds = len({kind.needs_kernel for kind in self.scores if kind.needs_kernel is not None})
+        bytes_each = (8 if self.problem.dtype == "float64" else 4) * kinds * self.subset * (self.subset + self.holdout)
+        return max(1, MEMORY // bytes_each) if bytes_each else MOST_UNBOUND
 
     def score(
         self,
-        architecture: Architecture,
+        family: Sequence[Architecture],
         progress: Progress,
         cancelled: Cancelled,
-        sizes: tuple[int, int] | None = None,
-        network: Callable[[], Any] | None = None,
-        at_rung: Callable[[ArchitectureScores], bool] | None = None,
-    ) -> ArchitectureScores:
-        """Return every score of an architecture on this bench's split; a space may bring sizes and network.
+        sizes: Sequence[tuple[int, int]] | None = None,
+        networks: Sequence[Callable[[], Any] | None] | None = None,
+        at_rung: Callable[[Mapping[int, ArchitectureScores]], Sequence[int]] | None = None,
+    ) -> list[ArchitectureScores]:
+        """Return every score of a family of architectures on this bench's split; a space may bring sizes and networks.
 
-        With `at_rung` the subset grows rung by rung, and after a true answer the scores of that rung are returned.
+        With `at_rung` the subset grows rung by rung, and those at the places that it returns have the scores of that
+        rung.
         """
-        from nas_cntk.scoring import score_architecture
+        from nas_cntk.scoring import score_family
 
-        return score_architecture(
-            architecture,
+        return score_family(
+            family,
             self.split.x,
             self.split.y,
             self.split.x_holdout,
@@ -108,7 +119,7 @@ class Bench:
             backend=self.backend,
             dtype=self.problem.dtype,
             num_classes=self.dataset.num_classes,
-            network=network,
+            networks=networks,
             sizes=sizes,
             seed=derived_seed(self.problem.seed, 0, 3),
             rungs=self.split.rungs if at_rung is not None else (),
@@ -117,10 +128,10 @@ class Bench:
             cancelled=cancelled,
         )
 
-    def evaluation(self, space: Space, rate: float | None, prune_level: float = 0.0) -> Evaluation:
+    def evaluation(self, space: Space, rate: float | None, manner: Manner) -> Evaluation:
         """Return what the loop needs; `rate` in entry-layers/s, None where no kernel is needed.
 
-        Candidates are dropped at rungs by a test at `prune_level`, where the scores allow it; never if that is 0.
+        Candidates are dropped at rungs where the manner says so and the scores allow it.
         """
         from nas_cntk.search import rungs
 
@@ -143,26 +154,33 @@ class Bench:
             counted = None if known is None else space.sizes(known, shape, classes)
             return counted or self.sizes(architecture)
 
+        def network(architecture: Architecture) -> Callable[[], Any] | None:
+            known = parameters.get(architecture.key) if space.optional else None
+            return None if known is None else space.network(known, shape, classes)
+
         def score(
-            architecture: Architecture,
+            family: Sequence[Architecture],
             progress: Progress,
             cancelled: Cancelled,
-            at_rung: Callable[[ArchitectureScores], bool] | None = None,
-        ) -> ArchitectureScores:
-            known = parameters.get(architecture.key) if space.optional else None
-            network = None if known is None else space.network(known, shape, classes)
-            return self.score(architecture, progress, cancelled, sizes(architecture), network, at_rung)
+            at_rung: Callable[[Mapping[int, ArchitectureScores]], Sequence[int]] | None = None,
+        ) -> list[ArchitectureScores]:
+            return self.score(
+                family, progress, cancelled, list(map(sizes, family)), list(map(network, family)), at_rung
+            )
 
         return Evaluation(
             propose=propose,
             score=score,
-            predict=lambda architecture: self.seconds(architecture, sizes(architecture), rate),
+            predict=lambda family: self.seconds(family, list(map(sizes, family)), rate),
             sizes=sizes,
             names=self.problem.score,
             subset=self.subset,
             holdout=self.holdout,
-            rungs=self.split.rungs[:-1] if prune_level > 0 and rungs.applies(self.problem.score) else (),
-            prune_level=prune_level,
+            rungs=self.split.rungs[:-1] if manner.prune_level > 0 and rungs.applies(self.problem.score) else (),
+            prune_level=manner.prune_level,
+            siblings=space.siblings if manner.siblings and "siblings" in space.optional else None,
+            most_members=self.most_members(),
+            batch=manner.batch,
         )
 
 
@@ -212,8 +230,10 @@ def measured_rate(bench: Bench) -> float | None:
     return float(cost.measure_rate(bench.backend)) if bench.needs_kernel else None
 
 
-def forecast(evaluation: Evaluation, seed: int, max_trial_seconds: float) -> Forecast:
+def forecast(evaluation: Evaluation, seed: int, max_trial_seconds: float, target: int) -> Forecast:
     """Return what trials will cost, from random proposals that no study records.
+
+    With siblings, what a family costs is shared out among those of it that become trials of a study of `target`.
 
     Raises:
         SpaceError: if the space cannot propose.
@@ -224,18 +244,26 @@ def forecast(evaluation: Evaluation, seed: int, max_trial_seconds: float) -> For
     sampler = optuna.samplers.RandomSampler(seed=derived_seed(seed, 0, 2))
     study: Any = optuna.create_study(sampler=sampler)
     seconds, illegal = [], 0
-    for _ in range(PREVIEWS):
+    spent, trials = 0.0, 0
+    for number in range(PREVIEWS):
+        trial = study.ask()
         try:
-            seconds.append(evaluation.predict(evaluation.propose(study.ask())))
+            architecture = evaluation.propose(trial)
         except IllegalArchitecture:
             illegal += 1
-    kept = [s for s in seconds if s <= max_trial_seconds]
-    mean = sum(kept) / len(kept) if kept else 0.0
+            continue
+        leader = Leader(number, trial.params, architecture)
+        seconds.append(evaluation.predict([leader.architecture]))
+        if seconds[-1] > max_trial_seconds:
+            continue
+        kin = siblings(evaluation, [leader], set(), max_trial_seconds)
+        spent += evaluation.predict([leader.architecture, *(one.architecture for one in kin)])
+        trials += 1 + min(len(kin), most_siblings(target, 1))
     return Forecast(
         min(seconds, default=0.0),
         max(seconds, default=0.0),
-        mean,
+        spent / trials if trials else 0.0,
         PREVIEWS,
-        len(seconds) - len(kept),
+        sum(one > max_trial_seconds for one in seconds),
         illegal,
     )

@@ -14,7 +14,7 @@ from nas_cntk.kernels import cost
 from nas_cntk.kernels.exact import resolve_backend
 from nas_cntk.scoring import parse_scores
 from nas_cntk.search.bench import Bench, Forecast, forecast
-from nas_cntk.search.settings import DEFAULT_TRIAL_SECONDS, DEFAULT_TRIALS, Problem
+from nas_cntk.search.settings import DEFAULT_TRIAL_SECONDS, DEFAULT_TRIALS, Manner, Problem
 from nas_cntk.search.spaces import Space, load_space
 
 SIZES = (8, 12, 16, 24, 32)  # that a cost is told for, where images are as large
@@ -114,4 +114,4 @@ def _cost(bench: Bench, space: Space, rate: float, size: tuple[int, int]) -> For
     # A forecast looks at the images' shape alone.
     blank = np.empty((0, *size, bench.dataset.image_shape[2]), dtype=np.float32)
     sized = replace(bench, dataset=replace(bench.dataset, x_train=blank))
-    return forecast(sized.evaluation(space, rate), bench.problem.seed, DEFAULT_TRIAL_SECONDS)
+    return forecast(sized.evaluation(space, rate, Manner()), bench.problem.seed, DEFAULT_TRIAL_SECONDS, DEFAULT_TRIALS)

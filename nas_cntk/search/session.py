@@ -15,12 +15,13 @@ from nas_cntk.records.migrations import open_records
 from nas_cntk.records.studies import Study
 from nas_cntk.search import loop, workers
 from nas_cntk.search.bench import Bench, Forecast, forecast, measured_rate, set_up
+from nas_cntk.search.evaluation import Limits, Observer
 from nas_cntk.search.interrupt import Interrupt
 from nas_cntk.search.samplers import choose_sampler
 from nas_cntk.search.settings import (
-    DEFAULT_PRUNE_LEVEL,
     DEFAULT_TRIAL_SECONDS,
     DEFAULT_TRIALS,
+    Manner,
     Options,
     Problem,
     absolute_data,
@@ -44,7 +45,7 @@ class Plan:
     forecast: Forecast
     max_trial_seconds: float
     earlier: tuple[tuple[int, float], ...] = ()  # number and first score of the trials of earlier runs that have one
-    prune_level: float = 0.0  # at which candidates are dropped at rungs; 0: never
+    manner: Manner = Manner()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Ended:
     target: int
 
 
-class Screen(loop.Observer, workers.Screen, Protocol):
+class Screen(Observer, workers.Screen, Protocol):
     """Who shows a session."""
 
     def begins(self, plan: Plan) -> None:
@@ -116,7 +117,7 @@ def resume(db: str, name: str | None, options: Options, screen: Screen, *, data:
         records.close()
 
 
-def work(order: workers.Order, ends: Callable[[], str | None], observer: loop.Observer) -> str:
+def work(order: workers.Order, ends: Callable[[], str | None], observer: Observer) -> str:
     """Search a study that another process has set up, as one of its workers; return how it ended.
 
     Raises:
@@ -130,10 +131,10 @@ def work(order: workers.Order, ends: Callable[[], str | None], observer: loop.Ob
         bench = set_up(problem, order.backend)
         check_identity(study.name, study.identity, bench.identity(space))
         storage = open_storage(records)
-        limits = loop.Limits(study.target, order.max_trial_seconds, ends)
+        limits = Limits(study.target, order.max_trial_seconds, ends)
         try:
             return loop.run(
-                records, storage, study, bench.evaluation(space, study.rate, order.prune_level), limits, observer
+                records, storage, study, bench.evaluation(space, study.rate, order.manner), limits, observer
             )
         finally:
             storage.engine.dispose()
@@ -152,21 +153,22 @@ def _begin(
     clock: float,
 ) -> Ended:
     limit = options.max_trial_seconds or DEFAULT_TRIAL_SECONDS
-    level = DEFAULT_PRUNE_LEVEL if options.prune_level is None else options.prune_level
+    manner = Manner.of({}, options)
     rate = measured_rate(bench)
-    expected = forecast(bench.evaluation(space, rate), bench.problem.seed, limit)
+    target = options.trials or DEFAULT_TRIALS
+    expected = forecast(bench.evaluation(space, rate, manner), bench.problem.seed, limit, target)
     storage = open_storage(records)
     made = _make(records, storage, name, f"{bench.dataset.name}-{space.name}", bench)
     new = studies.insert_study(
         records,
         made._study_id,
-        target=options.trials or DEFAULT_TRIALS,
+        target=target,
         identity=bench.identity(space),
         config={
             **asdict(bench.problem),
             "backend": options.backend or "auto",
             "max_trial_seconds": limit,
-            "prune_level": level,
+            **asdict(manner),
             "image_shape": list(bench.dataset.image_shape),
             "num_classes": bench.dataset.num_classes,
         },
@@ -182,7 +184,7 @@ def _begin(
     return _run(
         records,
         storage,
-        Plan(study, new, 0, (), bench, space, expected, limit, prune_level=level),
+        Plan(study, new, 0, (), bench, space, expected, limit, manner=manner),
         options,
         screen,
         clock,
@@ -226,9 +228,7 @@ def _continue(
     stored_limit = study.config["max_trial_seconds"]
     assert isinstance(stored_limit, (int, float))
     limit = options.max_trial_seconds or float(stored_limit)
-    stored_level = study.config.get("prune_level", 0.0)  # studies of before rungs have none
-    assert isinstance(stored_level, (int, float))
-    level = float(stored_level) if options.prune_level is None else options.prune_level
+    manner = Manner.of(study.config, options)
     changed = studies.change_study(
         records,
         study,
@@ -237,7 +237,7 @@ def _continue(
         config={
             "backend": options.backend or study.config["backend"],
             "max_trial_seconds": limit,
-            "prune_level": level,
+            **asdict(manner),
             "data": bench.problem.data,
             "space": bench.problem.space,
         },
@@ -246,9 +246,9 @@ def _continue(
     finished = _finished(records, study)
     if finished >= study.target:
         return Ended(study.name, "complete", finished, study.target)
-    expected = forecast(bench.evaluation(space, study.rate), bench.problem.seed, limit)
+    expected = forecast(bench.evaluation(space, study.rate, manner), bench.problem.seed, limit, study.target)
     earlier = _earlier(records, study, bench)
-    plan = Plan(study, False, finished, tuple(changed), bench, space, expected, limit, earlier, level)
+    plan = Plan(study, False, finished, tuple(changed), bench, space, expected, limit, earlier, manner)
     return _run(records, open_storage(records), plan, options, screen, clock)
 
 
@@ -262,7 +262,7 @@ def _run(records: Records, storage: Any, plan: Plan, options: Options, screen: S
                 return "interrupted"
             return "timeout" if deadline is not None and time.monotonic() > deadline else None
 
-        limits = loop.Limits(plan.study.target, plan.max_trial_seconds, ends)
+        limits = Limits(plan.study.target, plan.max_trial_seconds, ends)
         try:
             if options.workers > 1:
                 left = None if deadline is None else deadline - time.monotonic()
@@ -273,12 +273,12 @@ def _run(records: Records, storage: Any, plan: Plan, options: Options, screen: S
                     problem.data,
                     plan.bench.backend,
                     plan.max_trial_seconds,
-                    plan.prune_level,
+                    plan.manner,
                     left,
                 )
                 how = workers.run(records, plan.study, order, options.workers, ends, screen)
             else:
-                evaluation = plan.bench.evaluation(plan.space, plan.study.rate, plan.prune_level)
+                evaluation = plan.bench.evaluation(plan.space, plan.study.rate, plan.manner)
                 how = loop.run(records, storage, plan.study, evaluation, limits, screen)
         finally:
             storage.engine.dispose()

@@ -12,7 +12,6 @@ from nas_cntk.errors import StudyError, UsageError
 
 DEFAULT_TRIALS = 30
 DEFAULT_TRIAL_SECONDS = 300.0
-DEFAULT_PRUNE_LEVEL = 0.0
 DTYPES = ("float32", "float64")
 
 
@@ -54,7 +53,25 @@ class Options:
     sampler: str | None = None
     sampler_settings: Mapping[str, object] | None = None
     workers: int = 1  # processes
-    prune_level: float | None = None  # of the test that drops a candidate at a rung; 0: never
+    prune_level: float | None = None
+    siblings: bool | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How trials are scored, beside what they measure: kept with the study, and free to change on resume."""
+
+    prune_level: float = 0.0  # of the test that drops a candidate at a rung; 0: never
+    siblings: bool = True  # score what comes nearly free with a proposal
+    batch: int = 1  # proposals asked for at once
+
+    @classmethod
+    def of(cls, stored: Mapping[str, object], options: Options) -> Manner:
+        """Return what is asked for, else what is stored, else the default."""
+        found = {name: stored[name] for name in cls.__slots__ if name in stored}
+        asked = {name: getattr(options, name) for name in cls.__slots__ if getattr(options, name) is not None}
+        return cls(**{**found, **asked})
 
 
 def parse_ridge(text: str) -> float | str:

@@ -61,7 +61,7 @@ def score_file(architecture: Architecture, problem: Problem, backend: str, say: 
         shape = "x".join(map(str, bench.dataset.image_shape))
         raise IllegalArchitecture(f"the architecture does not fit images of {shape}: {error}") from None
     rate = measured_rate(bench)
-    seconds = bench.seconds(architecture, (params, flops), rate)
+    seconds = bench.seconds([architecture], [(params, flops)], rate)
     if seconds > _WORTH_SAYING:
         say(f"predicted: {seconds:.0f} s")
-    return Scored(bench.score(architecture, lambda _: None, lambda: False), params, flops)
+    return Scored(bench.score([architecture], lambda _: None, lambda: False)[0], params, flops)

@@ -35,7 +35,7 @@ class Trial(Protocol):
 
 
 Parameters = Mapping[str, Any]  # of a trial, by name
-OPTIONAL = ("finite", "cost")
+OPTIONAL = ("finite", "cost", "siblings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class Space:
 
     `optional` are the functions that a space need not have: `finite(params, image_shape, num_classes)`, a network of
     the space's own for the scores of finite networks; `cost(params, image_shape, num_classes)`, its "params" and
-    "flops".
+    "flops"; `siblings(params)`, the parameters of other proposals that share most of this one's network, those first
+    that are to become trials first.
     """
 
     name: str
@@ -102,6 +103,21 @@ class Space:
             return None
         return lambda: self._call("finite", params, tuple(image_shape), num_classes)
 
+    def siblings(self, params: Parameters) -> list[Parameters]:
+        """Return the parameters of the proposals that the space calls siblings of this one; none if it names none.
+
+        Raises:
+            SpaceError: if its function `siblings` raises, or returns anything but a list of parameters.
+        """
+        if "siblings" not in self.optional:
+            return []
+        found = self._call("siblings", dict(params))
+        if not isinstance(found, (list, tuple)) or not all(isinstance(one, Mapping) for one in found):
+            raise SpaceError(
+                f"siblings of space {self.name} returned {_short(repr(found))}, no list of parameters; mend {self.path}"
+            )
+        return list(found)
+
     def _call(self, name: str, *arguments: Any) -> Any:
         try:
             return self.optional[name](*arguments)
@@ -127,6 +143,13 @@ def head(trial: Trial, builder: Builder, x: int, shape: tuple[int, int]) -> int:
         if size > 1:
             x = builder.avg_pool(x, size)
     return builder.flatten(x)
+
+
+def heads(params: Parameters) -> list[Parameters]:
+    """Return the proposals that differ from one with these parameters in the head alone, itself among them."""
+    body = {name: value for name, value in params.items() if name not in ("head", "local_share")}
+    local = [{**body, "head": "local", "local_share": share} for share in LOCAL_SHARES]
+    return [{**body, "head": "flatten"}, *local, {**body, "head": "global"}]
 
 
 def shipped_spaces() -> dict[str, Path]:

@@ -17,7 +17,7 @@ from nas_cntk.search.workers import Order
 class Silence:
     """An observer that shows nothing: the parent reads the records."""
 
-    def trial_begins(self, number: int, architecture: Architecture, predicted: float) -> None:
+    def trial_begins(self, number: int, architecture: Architecture, predicted: float, others: int) -> None:
         """Show nothing."""
 
     def progress(self, fraction: float) -> None:

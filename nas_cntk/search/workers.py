@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from nas_cntk.errors import StudyError
@@ -22,6 +22,7 @@ from nas_cntk.records.database import Records, one_line
 from nas_cntk.records.leases import Working
 from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
+from nas_cntk.search.settings import Manner
 
 POLL = 0.25  # seconds
 PATIENCE = 5.0  # seconds that a worker has to end by itself
@@ -51,13 +52,14 @@ class Order:
     data: str
     backend: str
     max_trial_seconds: float
-    prune_level: float
+    manner: Manner
     seconds: float | None  # after which it begins nothing more
 
     @classmethod
     def read(cls, line: str) -> Order:
         """Return what `line` says."""
-        return cls(**json.loads(line))
+        fields = json.loads(line)
+        return cls(**{**fields, "manner": Manner(**fields["manner"])})
 
     def line(self) -> str:
         """Return it as a line of JSON."""
@@ -95,7 +97,7 @@ def run(
                 if replaced > MOST_REPLACED:
                     raise StudyError(f"{replaced} workers were killed; the study is kept, and `resume` goes on")
                 left = None if order.seconds is None else max(0.0, order.seconds - (time.monotonic() - began))
-                running[place] = _start(Order(**{**asdict(order), "seconds": left}), threads)
+                running[place] = _start(replace(order, seconds=left), threads)
             if all(worker.poll() == 0 for worker in running):
                 _show(records, study, shown, screen)
                 with records.transaction() as connection:

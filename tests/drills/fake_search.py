@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from nas_cntk.records.migrations import open_records
 from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
 from nas_cntk.scoring import ArchitectureScores
-from nas_cntk.search import loop
-from nas_cntk.search.loop import Evaluation, Limits, run
+from nas_cntk.search import judging
+from nas_cntk.search.evaluation import Evaluation, Limits
+from nas_cntk.search.loop import run
 from nas_cntk.search.samplers import choose_sampler
 from nas_cntk.search.storage import open_storage
 
@@ -41,6 +42,12 @@ def propose(trial: Any) -> Architecture:
     return b.build()
 
 
+def siblings(params: Any) -> list[dict[str, Any]]:
+    """The other head, then the beginnings under both heads."""
+    depths = range(params["depth"], 0, -1)
+    return [{**params, "depth": depth, "head": head} for depth in depths for head in ("flatten", "global")]
+
+
 def accuracy(arch: Architecture) -> float:
     """A score with structure for a sampler to find: best with depth 3 and kernels of 3."""
     kernels = [node.op.kernel for node in arch.nodes if node.op.NAME == "conv"]  # type: ignore[union-attr]
@@ -60,22 +67,24 @@ def evaluation(delay: float = 0.0, names: tuple[str, ...] = ("holdout_accuracy",
     """An evaluation that takes `delay` seconds; `parts` replace its functions."""
 
     def score(
-        arch: Architecture, progress: Callable[[float], None], cancelled: Callable[[], bool]
-    ) -> ArchitectureScores:
+        family: Sequence[Architecture], progress: Callable[[float], None], cancelled: Callable[[], bool]
+    ) -> list[ArchitectureScores]:
         deadline = time.monotonic() + delay
         while time.monotonic() < deadline:
             if cancelled():
                 raise KeyboardInterrupt
             time.sleep(min(0.005, delay))
         progress(1.0)
-        flops = float(arch.count_flops(SHAPE, 10))
-        return scores_of(arch, {"holdout_accuracy": accuracy(arch), "flops": flops})
+        return [
+            scores_of(arch, {"holdout_accuracy": accuracy(arch), "flops": float(arch.count_flops(SHAPE, 10))})
+            for arch in family
+        ]
 
     defaults: dict[str, Any] = {
         "propose": propose,
         "score": score,
         # The dearest tenth is beyond the limit, so that trials pruned for their cost are there too.
-        "predict": lambda arch: arch.count_flops(SHAPE, 10) / 2.5e4,
+        "predict": lambda family: max(arch.count_flops(SHAPE, 10) for arch in family) / 2.5e4,
         "sizes": lambda arch: (arch.count_parameters(SHAPE, 10), arch.count_flops(SHAPE, 10)),
     }
     return Evaluation(**{**defaults, **parts}, names=names, subset=SUBSET, holdout=HOLDOUT)
@@ -87,7 +96,7 @@ class Silent:
     def __init__(self) -> None:
         self.ended: list[Finished] = []
 
-    def trial_begins(self, number: int, architecture: Architecture, predicted: float) -> None:
+    def trial_begins(self, number: int, architecture: Architecture, predicted: float, others: int) -> None:
         pass
 
     def progress(self, fraction: float) -> None:
@@ -154,9 +163,13 @@ if __name__ == "__main__":
     parser.add_argument("--sampler", required=True)
     parser.add_argument("--names", default="holdout_accuracy")
     parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--siblings", action="store_true")
+    parser.add_argument("--batch", type=int, default=1)
     given = parser.parse_args()
     # A slow machine may be struck three times in one trial, which would rightly be given up as a killer of processes;
     # tests/search/test_loop.py proves that rule, and here every blow comes from outside.
-    loop.MOST_KILLS = 10**6
+    judging.MOST_KILLS = 10**6
     asked = tuple(given.names.split(","))
-    search(given.db, target=given.target, sampler=given.sampler, names=asked, fake=evaluation(given.delay, names=asked))
+    kin = {"siblings": siblings, "most_members": 8} if given.siblings else {}
+    made = evaluation(given.delay, asked, batch=given.batch, **kin)
+    search(given.db, target=given.target, sampler=given.sampler, names=asked, fake=made)

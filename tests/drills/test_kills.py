@@ -27,8 +27,8 @@ def load_script() -> ModuleType:
     return module
 
 
-def start(db: Path, sampler: str, names: str, delay: float) -> subprocess.Popen[bytes]:
-    arguments = ["--target", str(TRIALS), "--sampler", sampler, "--names", names, "--delay", str(delay)]
+def start(db: Path, sampler: str, names: str, delay: float, *more: str) -> subprocess.Popen[bytes]:
+    arguments = ["--target", str(TRIALS), "--sampler", sampler, "--names", names, "--delay", str(delay), *more]
     return subprocess.Popen([sys.executable, str(SCRIPT), str(db), *arguments])
 
 
@@ -41,6 +41,7 @@ def board(db: Path) -> list[dict[str, Any]]:
         document = row.to_dict()
         del document["trial"], document["seconds"]
         document["duplicate_of"] = None if row.duplicate_of is None else ordinal_of[row.duplicate_of]
+        document["sibling_of"] = None if row.sibling_of is None else ordinal_of[row.sibling_of]
         if row.duplicate_of is not None:
             document["reason"] = "duplicate"
         rows.append(document)
@@ -54,23 +55,27 @@ def finished(db: Path) -> dict[int, tuple[int, str, object]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "sampler, names, blows",
+    "sampler, names, blows, more",
     [
-        ("random", "holdout_accuracy", 20),
-        ("tpe", "holdout_accuracy", 20),
-        ("evolution", "holdout_accuracy", 5),
-        ("nsga2", "holdout_accuracy,flops", 5),
+        ("random", "holdout_accuracy", 20, ""),
+        ("tpe", "holdout_accuracy", 20, ""),
+        ("tpe", "holdout_accuracy", 8, "--siblings"),
+        ("tpe", "holdout_accuracy", 6, "--siblings --batch 3"),
+        ("evolution", "holdout_accuracy", 5, ""),
+        ("nsga2", "holdout_accuracy,flops", 5, "--siblings"),
     ],
 )
-def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path, sampler: str, names: str, blows: int) -> None:
+def test_a_killed_study_ends_as_an_undisturbed_one(
+    tmp_path: Path, sampler: str, names: str, blows: int, more: str
+) -> None:
     quiet, disturbed = tmp_path / "quiet.db", tmp_path / "disturbed.db"
-    assert start(quiet, sampler, names, 0.0).wait() == 0
+    assert start(quiet, sampler, names, 0.0, *more.split()).wait() == 0
 
     rng = random.Random(f"{sampler} {names}")
     seen: dict[int, tuple[int, str, object]] = {}
     kills = 0
     while kills < blows:
-        process = start(disturbed, sampler, names, 0.05)
+        process = start(disturbed, sampler, names, 0.05, *more.split())
         # Wait until it works on trials, then strike: most kills would otherwise hit the imports.
         before = _commits(disturbed)
         while process.poll() is None and _commits(disturbed) == before:
@@ -87,7 +92,7 @@ def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path, sampler: str,
         assert len({number for number, _, _ in now.values()}) == len(now), "two trials have one number"
         seen = now
     assert kills >= blows // 2, "the study was over too soon for the drill to mean anything"
-    assert start(disturbed, sampler, names, 0.0).wait() == 0
+    assert start(disturbed, sampler, names, 0.0, *more.split()).wait() == 0
 
     assert board(disturbed) == board(quiet)
     assert len(board(disturbed)) == TRIALS

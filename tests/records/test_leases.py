@@ -37,7 +37,7 @@ def test_ordinals_come_in_order_and_end_at_the_target(records: Records, make_stu
     for expected in range(3):
         mine = lease(claim(records, study.study_id, 3, me))
         assert mine.ordinal == expected and mine.kills == 0
-        leases.finish(records, mine)
+        leases.finish(records, mine, expected)
     assert claim(records, study.study_id, 3, me) == Nothing(0)
     assert lease(claim(records, study.study_id, 4, me)).ordinal == 3
 
@@ -85,7 +85,7 @@ def test_who_was_taken_over_can_write_nothing(records: Records, make_study: Make
     with pytest.raises(RecordsError, match="taken over"):
         leases.begin_scoring(records, theirs, 0)
     leases.release(records, theirs)
-    leases.finish(records, theirs)
+    leases.finish(records, theirs, 0)
     leases.begin_scoring(records, mine, 0)
 
 

@@ -41,6 +41,7 @@ def test_a_database_of_schema_3_takes_cells(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:  # what schema 3 was: everything but the migrations since
         for table in ("ncntk_paper_cells", "ncntk_paper_parts", "ncntk_benchmark_scores"):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE ncntk_trials DROP COLUMN sibling_of")
         connection.execute("DELETE FROM ncntk_schema WHERE version > 3")
     connection.close()
     opened = open_records(str(path), write=False)

@@ -13,7 +13,7 @@ from nas_cntk.records.cleaning import Waste
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import Lease, Owner
 from nas_cntk.records.studies import Study
-from nas_cntk.records.trials import Verdict
+from nas_cntk.records.trials import Outcome, Verdict
 from nas_cntk.search.storage import open_storage
 
 MakeStudy = Callable[..., Study]
@@ -29,9 +29,10 @@ def finish_one(records: Records, study: Study, key: str) -> None:
     trial = opened.ask()
     trial.suggest_float("x", 0.0, 1.0)
     leases.begin_scoring(records, lease, trial.number)
-    trials.record_verdict(records, lease, Verdict("PRUNED", "cost: 1", key), '{"nodes": []}', None)
+    outcome = Outcome(Verdict("PRUNED", "cost: 1", key), '{"nodes": []}', None)
+    trials.record_outcomes(records, [(lease, outcome)])
     opened.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    leases.finish(records, lease)
+    leases.finish(records, lease, trial.number)
     storage.engine.dispose()
 
 

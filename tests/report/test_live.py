@@ -83,7 +83,7 @@ def shown(the_plan: Plan, trials: list[Finished], terminal: bool = False, width:
     with LiveView(console, "runs/nas.db") as view:
         view.begins(the_plan)
         for trial in trials:
-            view.trial_begins(trial.ordinal, net(), 1.0)
+            view.trial_begins(trial.ordinal, net(), 1.0, 0)
             view.progress(0.5)
             if view._live is not None:
                 view._live.refresh()
@@ -135,7 +135,7 @@ def test_the_panel_says_what_runs_and_what_is_best() -> None:
     view = LiveView(Console(file=io.StringIO(), width=100, force_terminal=True), "runs/nas.db")
     with view:
         view.begins(plan(earlier=((0, 0.2), (1, 0.7), (2, 0.6))))
-        view.trial_begins(7, net(), 8.0)
+        view.trial_begins(7, net(), 8.0, 0)
         view.progress(0.25)
         lines = [line.plain for line in view._lines(98)]
     assert lines[0].startswith("── digits-plain-1 · digits 8x8x1 · plain · cpu at 1e+09 entry-layers/s ──")
@@ -154,7 +154,7 @@ def test_the_panel_leaves_room_for_what_ctrl_c_echoes(width: int) -> None:
     console = Console(file=io.StringIO(), width=width, force_terminal=True)
     with LiveView(console, "runs/nas.db") as view:
         view.begins(plan())
-        view.trial_begins(0, b.build(), 100.0)
+        view.trial_begins(0, b.build(), 100.0, 0)
         lines = list(console.render_lines(view._live._content, pad=False))  # type: ignore[union-attr]
     assert len(lines) == 3
     for line in lines:
@@ -183,7 +183,7 @@ def test_a_terminal_made_narrower_is_cleaned_of_the_folded_panel() -> None:
     view = LiveView(console, "runs/nas.db")
     with view:
         view.begins(plan())
-        view.trial_begins(0, net(), 1.0)
+        view.trial_begins(0, net(), 1.0, 0)
         assert view._live is not None
         view._live.refresh()
         drawn = view._live._content.drawn

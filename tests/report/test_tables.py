@@ -37,7 +37,7 @@ def rows() -> tuple[list[Row], dict[str, Architecture]]:
     result = {"values": values, "proxy_accuracy": 0.98765, "backend": "cpu", "ridge": 0.0, "jitter": 1e-9}
     score = Score(arch.key, 2000, 2000, "", result, None)
     complete = Verdict("COMPLETE", key=arch.key, subset=2000, params=12_345_678, flops=123_456_789, seconds=123.4)
-    copy = Verdict("COMPLETE", "duplicate of trial 0", arch.key, 0, None, 1, 1, 2000, 1.0, 0.0)
+    copy = Verdict("COMPLETE", "duplicate of trial 0", arch.key, 0, None, None, 1, 1, 2000, 1.0, 0.0)
     pruned = Verdict("PRUNED", "cost: predicted 1234 s, the limit is 300 s [not markup]", "k", params=1, flops=1)
     made = [(complete, score), (copy, score), (pruned, None)]
     return [row_of(Finished(n, n, v, s, None, None)) for n, (v, s) in enumerate(made)], {arch.key: arch}

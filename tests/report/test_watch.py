@@ -21,7 +21,7 @@ from nas_cntk.records import leases, studies, trials
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import Lease, Owner
 from nas_cntk.records.migrations import open_records
-from nas_cntk.records.trials import Score, Verdict
+from nas_cntk.records.trials import Outcome, Score, Verdict
 from nas_cntk.report import watch as watching
 from nas_cntk.report.watch import WatchLines, WatchView, snapshot, watch
 from nas_cntk.search.storage import open_storage
@@ -66,15 +66,16 @@ class Searcher:
 
         lease, trial = begun
         if accuracy is None:
-            trials.record_verdict(self.records, lease, Verdict("PRUNED", "cost: too dear"), None, None)
+            outcome = Outcome(Verdict("PRUNED", "cost: too dear"), None, None)
+            trials.record_outcomes(self.records, [(lease, outcome)])
             self.optuna.tell(trial.number, state=TrialState.PRUNED)
         else:
             result: dict[str, object] = {"values": {"holdout_accuracy": accuracy}, "proxy_accuracy": accuracy}
             score = Score(f"k{trial.number}", 70, 70, "holdout_accuracy", result, None)
             verdict = Verdict("COMPLETE", key=score.key, subset=70, seconds=2.0)
-            trials.record_verdict(self.records, lease, verdict, None, score)
+            trials.record_outcomes(self.records, [(lease, Outcome(verdict, None, score))])
             self.optuna.tell(trial.number, accuracy)
-        leases.finish(self.records, lease)
+        leases.finish(self.records, lease, trial.number)
 
 
 @pytest.fixture

@@ -79,9 +79,9 @@ def test_a_duplicate_carries_the_recorded_score_and_is_not_scored(fake: ModuleTy
     scored: list[str] = []
     base = fake.evaluation()
 
-    def score(arch: Architecture, *rest: Any) -> Any:
-        scored.append(arch.key)
-        return base.score(arch, *rest)
+    def score(family: list[Architecture], *rest: Any) -> Any:
+        scored.extend(arch.key for arch in family)
+        return base.score(family, *rest)
 
     fake.search(db, target=4, fake=fake.evaluation(propose=one_of(1, 3, 1, 1), score=score))
     assert scored == [conv(1).key, conv(3).key]
@@ -139,8 +139,8 @@ def test_a_failing_score_is_tried_once_more_then_pruned(
 ) -> None:
     attempts: list[str] = []
 
-    def score(arch: Architecture, *_: Any) -> Any:
-        attempts.append(arch.key)
+    def score(family: list[Architecture], *_: Any) -> Any:
+        attempts.extend(arch.key for arch in family)
         raise error
 
     how, ended = fake.search(db, target=2, fake=fake.evaluation(propose=one_of(1, 1), score=score))
@@ -154,11 +154,11 @@ def test_a_score_that_fails_once_is_kept(fake: ModuleType, db: str) -> None:
     base = fake.evaluation()
     calls: list[int] = []
 
-    def score(arch: Architecture, *rest: Any) -> Any:
+    def score(family: list[Architecture], *rest: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
             raise RuntimeError("a passing trouble")
-        return base.score(arch, *rest)
+        return base.score(family, *rest)
 
     fake.search(db, target=1, fake=fake.evaluation(propose=one_of(3), score=score))
     assert stored(db)[0].verdict.outcome == "COMPLETE" and len(calls) == 2
@@ -166,7 +166,10 @@ def test_a_score_that_fails_once_is_kept(fake: ModuleType, db: str) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32(np.nan)])
 def test_nan_and_infinity_never_become_a_best(fake: ModuleType, db: str, value: float) -> None:
-    bad = fake.evaluation(propose=one_of(3), score=lambda arch, *_: fake.scores_of(arch, {"holdout_accuracy": value}))
+    def score(family: list[Architecture], *_: Any) -> Any:
+        return [fake.scores_of(arch, {"holdout_accuracy": value}) for arch in family]
+
+    bad = fake.evaluation(propose=one_of(3), score=score)
     how, ended = fake.search(db, target=1, fake=bad)
     assert how == "complete" and ended[0].verdict.outcome == "PRUNED"
     assert str(ended[0].verdict.reason).startswith("failed: holdout_accuracy is")
@@ -174,11 +177,11 @@ def test_nan_and_infinity_never_become_a_best(fake: ModuleType, db: str, value: 
 
 def test_numpy_numbers_and_unasked_nans_are_recorded(fake: ModuleType, db: str) -> None:
     values = {"holdout_accuracy": np.float32(0.5), "alignment": math.nan}
-    fake.search(
-        db,
-        target=1,
-        fake=fake.evaluation(propose=one_of(3), score=lambda arch, *_: fake.scores_of(arch, values)),
-    )
+
+    def score(family: list[Architecture], *_: Any) -> Any:
+        return [fake.scores_of(arch, values) for arch in family]
+
+    fake.search(db, target=1, fake=fake.evaluation(propose=one_of(3), score=score))
     score = stored(db)[0].score
     assert score is not None and score.values == {"holdout_accuracy": 0.5, "alignment": None}
     assert optuna_trials(db)[0].value == 0.5
@@ -224,11 +227,11 @@ def test_an_ended_run_keeps_what_is_finished_and_repeats_the_rest(fake: ModuleTy
     def ends() -> str | None:
         return how if len(begun) == 3 else None
 
-    def score(arch: Architecture, progress: Any, cancelled: Any) -> Any:
-        begun.append(arch.key)
+    def score(family: list[Architecture], progress: Any, cancelled: Any) -> Any:
+        begun.extend(arch.key for arch in family)
         if cancelled():
             raise KeyboardInterrupt
-        return base.score(arch, progress, cancelled)
+        return base.score(family, progress, cancelled)
 
     ended, _ = fake.search(db, target=8, sampler="tpe", ends=ends, fake=fake.evaluation(score=score))
     assert ended == how
