@@ -11,6 +11,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_cntk.search.telling import SIBLING
+
 
 class EvolutionSampler(BaseSampler):
     """Proposes a mutated copy of the best of a few drawn from the youngest `population` trials.
@@ -47,11 +49,11 @@ class EvolutionSampler(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Draw the parent and choose which of its parameters to mutate."""
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        youngest = sorted(complete, key=lambda t: t.number)[-self._population :]
+        sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        youngest = _families(complete, sign)[-self._population :]
         if len(youngest) < self._population:
             return
         drawn = self._rng.choice(len(youngest), size=min(self._tournament, len(youngest)), replace=False)
-        sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
         self._parent = min((youngest[int(i)] for i in sorted(drawn)), key=lambda t: sign * float(t.value or 0.0))
         free = sorted(name for name, d in self._parent.distributions.items() if not d.single())
         if free:
@@ -70,3 +72,14 @@ class EvolutionSampler(BaseSampler):
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Do nothing: what a trial came to is read from the study."""
+
+
+def _families(complete: Sequence[FrozenTrial], sign: float) -> list[FrozenTrial]:
+    """Return the best of every family, by the number of its proposal: siblings would make up the whole population."""
+    best: dict[int, FrozenTrial] = {}
+    for trial in sorted(complete, key=lambda t: t.number):
+        proposal = trial.user_attrs.get(SIBLING, trial.number)
+        known = best.get(proposal)
+        if known is None or sign * float(trial.value or 0.0) < sign * float(known.value or 0.0):
+            best[proposal] = trial
+    return [best[proposal] for proposal in sorted(best)]

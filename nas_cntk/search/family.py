@@ -11,7 +11,8 @@ from nas_cntk.errors import IllegalArchitecture
 from nas_cntk.search.evaluation import Evaluation
 
 FAMILY_SHARE = 10  # a family becomes at most one in this many of the study's trials
-NEARLY_FREE = 1.3  # what a family may cost, in multiples of those that were asked for
+NEARLY_FREE = 0.25  # of what a sibling would cost by itself is what it may add
+MOST = 2.0  # what a family may cost, in multiples of those that were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +42,26 @@ def siblings(evaluation: Evaluation, leaders: Sequence[Leader], known: set[str],
     """Return the siblings that are nearly free, in the order that the space names them, one leader after the other.
 
     Those whose key is `known` are left out. The whole family takes at most `most_seconds` by prediction, or what the
-    leaders take without siblings.
+    leaders take without siblings. The last ones are left out first.
 
     Raises:
         SpaceError: if the space names what it cannot propose.
     """
     if evaluation.siblings is None:
         return []
-    room = evaluation.most_members - len(leaders)
-    found = list(_named(evaluation, leaders, known))
-    alone = evaluation.predict([leader.architecture for leader in leaders])
-    most = max(alone, min(NEARLY_FREE * alone, most_seconds))
     family = [leader.architecture for leader in leaders]
-    if len(found) <= room and evaluation.predict([*family, *(one.architecture for one in found)]) <= most:
-        return found
-    taken: list[Sibling] = []
-    for one in found:
-        if len(taken) == room:
-            break
-        if evaluation.predict([*family, one.architecture]) <= most:
-            family.append(one.architecture)
-            taken.append(one)
-    return taken
+    alone = evaluation.predict(family)
+    found = []
+    for one in _named(evaluation, leaders, known):
+        # Beside the leaders alone, so at most what it adds to the whole family.
+        added = evaluation.predict([*family, one.architecture]) - alone
+        if added <= NEARLY_FREE * evaluation.predict([one.architecture]):
+            found.append(one)
+    del found[max(0, evaluation.most_members - len(leaders)) :]
+    most = max(alone, min(MOST * alone, most_seconds))
+    while found and evaluation.predict([*family, *(one.architecture for one in found)]) > most:
+        del found[-max(1, len(found) // 8) :]
+    return found
 
 
 def _named(evaluation: Evaluation, leaders: Sequence[Leader], known: set[str]) -> Iterator[Sibling]:
