@@ -284,6 +284,49 @@ def show(
     _next(console, text.command("leaderboard", db=db, study=board.study.name))
 
 
+@app.command(epilog="Example: nas-cntk report --output report.html")
+def report(
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="File to write; nas-cntk-report-STUDY.html if not given.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, max=MOST_TRIALS, help="Architectures on the leaderboard.")] = 10,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Leave out the confusion matrix and wrongly classified images.")
+    ] = False,
+    max_seconds: Annotated[
+        float, typer.Option(min=1e-6, max=LONGEST, help="Leave them out if computing them is predicted to take longer.")
+    ] = 60.0,
+    data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
+    study: StudyName = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Write a study as one HTML file.
+
+    Leaderboard, history, importance of the parameters, proxy against validated accuracy, cost, Pareto front, the best
+    architectures drawn, what the winner gets wrong, how to reproduce. The file needs no network and nothing beside it.
+    """
+    from nas_cntk.report import text
+    from nas_cntk.report.html.report import Request, write_report
+
+    console = _console()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    written = write_report(Request(db, study, output, top, not no_images, max_seconds, data), say)
+    if written.left_out is not None and not no_images:
+        say(f"note: without confusion matrix and images: {written.left_out}")
+    say(f"wrote {written.file}: {-(-written.size // 1024):,} KiB, {written.finished} trials of study {written.study}")
+    if written.winner is None:
+        _next(console, text.command("resume", db=db, study=written.study))
+    elif not written.validated:
+        _next(console, text.command("validate", db=db, study=written.study))
+    else:
+        model = () if written.winner.network else ("--kernel",)
+        trial = str(written.winner.row.trial)
+        _next(console, text.command("export", trial, *model, "--to", "model", db=db, study=written.study))
+
+
 @app.command(epilog="Example: nas-cntk validate --spread 12")
 def validate(
     trials: Annotated[

@@ -1,0 +1,93 @@
+"""The history of a search: every trial's score, and the best so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nas_cntk.report.html import words
+from nas_cntk.report.html.plot import Band, Key, Mark, Plot, X, Y, line
+from nas_cntk.report.html.scale import Scale, linear
+from nas_cntk.report.rows import Directions, Row
+from nas_cntk.report.ties import error_of
+
+MOST = 3000  # trials drawn; of more, evenly spread ones and all that were the best so far
+_LOW = 0.1  # of the trials, that may be cut off below where they would squeeze the others
+
+
+def history(rows: Sequence[Row], directions: Directions) -> Plot | None:
+    """Return the plot of the score that ranks over trials; None without a scored trial."""
+    name = next(iter(directions))
+    ordered = sorted(rows, key=lambda row: row.ordinal)
+    largest = max((row.subset or 0 for row in ordered if row.state == "COMPLETE"), default=0)
+    scored = [row for row in ordered if row.state == "COMPLETE" and (row.subset or 0) == largest and name in row.scores]
+    if not scored:
+        return None
+    sign = 1.0 if directions[name] == "maximize" else -1.0
+    bests: list[Row] = []
+    for row in scored:
+        if not bests or sign * row.scores[name] > sign * bests[-1].scores[name]:
+            bests.append(row)
+    x = Scale(-0.5, ordered[-1].ordinal + 0.5, *X)
+    y = _scale([row.scores[name] for row in scored], sign)
+    best, error = bests[-1], error_of(bests[-1], name)
+    bands = []
+    if error:
+        top, bottom = y.at(best.scores[name] + error), y.at(best.scores[name] - error)
+        bands.append(Band(X[0], top, X[1] - X[0], round(bottom - top, 1)))
+    path: list[tuple[float, float]] = []
+    for row in bests:
+        if path:
+            path.append((x.at(row.ordinal), path[-1][1]))
+        path.append((x.at(row.ordinal), y.at(row.scores[name])))
+    path.append((x.at(ordered[-1].ordinal), path[-1][1]))
+    marks = [_mark(row, name, x, y, row in bests) for row in _thinned(ordered, bests, largest, name)]
+    dropped = len(ordered) - len(scored)
+    said = words.shown(name, best.scores[name], error)
+    keys = [
+        Key("best", "diamond", "better than all before"),
+        Key("plain", "dot", "trial"),
+        *([Key("pruned", "cross", "pruned")] if dropped else []),
+        *([Key("band", "band", "best ± one standard error")] if bands else []),
+    ]
+    return Plot(
+        name="history",
+        title=f"{words.name_of(name)} of every trial",
+        description=(
+            f"{len(scored)} trials with a score and {dropped} pruned ones; the best so far changed"
+            f" {len(bests) - 1} times and ended at {said}, found by trial {best.trial}."
+        ),
+        x_label="trial",
+        y_label=words.axis_of(name),
+        x_ticks=x.ticks(lambda value: f"{value:g}" if value == int(value) else ""),
+        y_ticks=y.ticks(lambda value: words.tick(name, value)),
+        marks=tuple(marks),
+        lines=(line(path, "best"),),
+        bands=tuple(bands),
+        keys=tuple(keys),
+    )
+
+
+def _scale(values: Sequence[float], sign: float) -> Scale:
+    whole = linear(values, *Y)
+    if len(values) < 1 / _LOW:
+        return whole
+    ordered = sorted(values, key=lambda value: sign * value)
+    upper = linear(ordered[int(_LOW * len(ordered)) :], *Y)
+    return upper if upper.high - upper.low < (whole.high - whole.low) / 3 else whole
+
+
+def _mark(row: Row, name: str, x: Scale, y: Scale, best: bool) -> Mark:
+    if row.state != "COMPLETE" or name not in row.scores:
+        return Mark(x.at(row.ordinal), Y[0], "pruned", "cross", f"trial {row.trial}: pruned, {row.reason}")
+    value = row.scores[name]
+    said = f"trial {row.trial}: {words.shown(name, value)}"
+    beyond = not y.low <= value <= y.high
+    shape = "down" if beyond else "diamond" if best else "dot"
+    return Mark(x.at(row.ordinal), y.at(value), "best" if best else "plain", shape, said)
+
+
+def _thinned(ordered: Sequence[Row], bests: Sequence[Row], largest: int, name: str) -> list[Row]:
+    there = [row for row in ordered if row.state != "COMPLETE" or ((row.subset or 0) == largest and name in row.scores)]
+    step = max(1, len(there) // MOST)
+    kept = {row.trial for row in there[::step]} | {row.trial for row in bests}
+    return [row for row in there if row.trial in kept]
