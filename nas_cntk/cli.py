@@ -316,9 +316,10 @@ def report(
     written = write_report(Request(db, study, output, top, not no_images, max_seconds, data), say)
     if written.left_out is not None and not no_images:
         say(f"note: without confusion matrix and images: {written.left_out}")
-    say(f"wrote {written.file}: {-(-written.size // 1024):,} KiB, {written.finished} trials of study {written.study}")
+    say(f"wrote {written.file}: {-(-written.size // 1024):,} KiB, study {written.study}")
     if written.winner is None:
-        _next(console, text.command("resume", db=db, study=written.study))
+        verb = "resume" if written.finished < written.target else "leaderboard"
+        _next(console, text.command(verb, db=db, study=written.study))
     elif not written.validated:
         _next(console, text.command("validate", db=db, study=written.study))
     else:

@@ -43,17 +43,18 @@ class BoardTable:
 
 
 def board_table(board: Board, rows: Sequence[Row], names: Sequence[str] | None = None) -> BoardTable:
-    """Return some rows of a board, with the scores of `names`, the study's own if not given."""
+    """Return some rows of a board, with the scores of `names`, the study's own and all else if not given."""
     scores = [name for name in names or board.directions if not words.is_count(name)]
-    has_cnn = any(row.cnn_recipe is not None for row in rows)
-    has_kernel = any(row.full_kernel_accuracy is not None for row in rows)
+    brief = names is not None
+    has_cnn = not brief and any(row.cnn_recipe is not None for row in rows)
+    has_kernel = not brief and any(row.full_kernel_accuracy is not None for row in rows)
     heads = [
         *map(words.name_of, scores),
         *(["CNN, test"] if has_cnn else []),
         *(["full kernel, test"] if has_kernel else []),
         "parameters",
         "FLOPs",
-        "time",
+        *([] if brief else ["time"]),
     ]
     ties = tied(board.rows, board.directions)
     lines = []
@@ -71,7 +72,7 @@ def board_table(board: Board, rows: Sequence[Row], names: Sequence[str] | None =
         cells += [
             Cell(text.count(row.params), row.params),
             Cell(text.count(row.flops), row.flops),
-            Cell(text.duration(seconds), seconds),
+            *([] if brief else [Cell(text.duration(seconds), seconds)]),
         ]
         lines.append(Line(row.trial, row.state == "COMPLETE", row.trial in ties, tuple(cells), _words(board, row)))
     return BoardTable(tuple(heads), tuple(lines), len(ties), len(board.rows))

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nas_cntk.data.sources import counted
 from nas_cntk.records.validations import Validation
 from nas_cntk.report import text
 from nas_cntk.report.html.plot import Key, Mark, Plot, X, Y, line
@@ -30,7 +31,10 @@ def cost(rows: Sequence[Row], validated: Sequence[Validation], rate: float | Non
     facts: list[tuple[str, str]] = []
     if seconds:
         facts += [
-            ("search, all trials", f"{text.duration(sum(seconds))} for {len(seconds)} scored trials"),
+            (
+                "search, all trials",
+                f"{text.duration(sum(seconds))} for {counted(len(seconds), 'trial')} that were measured",
+            ),
             ("a trial", f"median {text.duration(statistics.median(seconds))}, longest {text.duration(max(seconds))}"),
         ]
     points = [
@@ -43,7 +47,7 @@ def cost(rows: Sequence[Row], validated: Sequence[Validation], rate: float | Non
         facts.append(("taken over predicted", f"{ratio:.2f} (median of {len(points)})"))
     copies = sum(row.duplicate_of is not None for row in rows)
     if copies:
-        facts.append(("proposed again", f"{copies} trials, which took their score from an equal architecture"))
+        facts.append(("proposed again", f"{counted(copies, 'trial')}, scored as an equal architecture before"))
     for kind, name in (("cnn", "trained CNNs"), ("kernel", "full kernels")):
         own = [one.seconds for one in validated if one.kind == kind]
         if own:

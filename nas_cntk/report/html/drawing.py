@@ -6,7 +6,7 @@ A relu that alone reads the node before it is drawn in that node's box. Places a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nas_cntk import ops
@@ -14,7 +14,8 @@ from nas_cntk.architecture import Architecture
 from nas_cntk.report import text
 from nas_cntk.report.describe import op_words
 
-BOX, HEIGHT, PITCH, GAP, THREAD = 138, 36, 52, 14, 16  # width and height of a box, distance of layers, of boxes
+HEIGHT, PITCH, GAP, THREAD = 36, 52, 14, 16  # height of a box, distance of layers and of boxes, width of a thread
+NARROWEST, LETTER, MARGIN = 110, 6.7, 22  # width of a box, of a letter in it, and what is beside the letters
 MOST = 150  # boxes; beyond it a drawing says no more than a list
 
 
@@ -37,6 +38,8 @@ class Drawing:
     height: float
     boxes: tuple[Box, ...]
     curves: tuple[str, ...]  # paths
+    box: float  # width of every box
+    box_height: int
     description: str
 
 
@@ -61,24 +64,46 @@ def drawing(
     layers: dict[int, int] = {}
     for first in groups:
         layers[first] = 1 + max((layers[i] for i in reads[first]), default=-1)
-    items, at = _items(groups, reads, layers)
-    places = _places(items)
-    left = min(places[i] - item.width / 2 for i, item in enumerate(items))
-    right = max(places[i] + item.width / 2 for i, item in enumerate(items))
+    names = {first: " → ".join(op_words(architecture.nodes[i].op) for i in groups[first]) for first in groups}
+    box = max(NARROWEST, round(max(map(len, names.values())) * LETTER + MARGIN))
+    items, at = _items(groups, reads, layers, box)
+    places = _places(items, {at[first]: at[from_] for first, from_ in _forks(reads).items()})
+    left = min(places[i] - item.width / 2 for i, item in enumerate(items)) - 1
+    right = max(places[i] + item.width / 2 for i, item in enumerate(items)) + 1
     boxes, curves = [], []
     for first, members in groups.items():
-        x, y = places[at[first]] - left - BOX / 2 + 1, layers[first] * PITCH + 1
-        name = " → ".join(op_words(architecture.nodes[i].op) for i in members)
+        x, y = places[at[first]] - left - box / 2, layers[first] * PITCH + 1
         detail = _detail(architecture, members, image_shape, num_classes, width)
-        boxes.append(Box(round(x, 1), y, architecture.nodes[first].op.NAME, name, detail))
+        boxes.append(Box(round(x, 1), y, architecture.nodes[first].op.NAME, names[first], detail))
     for i, item in enumerate(items):
         for parent in item.above:
-            start = (places[parent] - left + 1, items[parent].layer * PITCH + 1, items[parent].node is not None)
-            end = (places[i] - left + 1, item.layer * PITCH + 1, item.node is not None)
-            curves.append(_curve(start, end))
+            start = (places[parent] - left, items[parent].layer * PITCH + 1, items[parent].node is not None)
+            curves.append(_curve(start, (places[i] - left, item.layer * PITCH + 1)))
     height = max(layers.values()) * PITCH + HEIGHT + 2
-    said = "; ".join(f"{box.name} ({box.detail})" for box in boxes)
-    return Drawing(round(right - left + 2, 1), height, tuple(boxes), tuple(curves), f"From top to bottom: {said}.")
+    said = "; ".join(f"{one.name} ({one.detail})" for one in boxes)
+    return Drawing(
+        round(right - left, 1), height, tuple(boxes), tuple(curves), box, HEIGHT, f"From top to bottom: {said}."
+    )
+
+
+def _forks(reads: Mapping[int, tuple[int, ...]]) -> dict[int, int]:
+    """Return for every box but the first the nearest one that all its paths from the image pass: it stands below it."""
+    found: dict[int, int] = {}
+    depth: dict[int, int] = {}
+    for first, parents in reads.items():
+        if not parents:
+            depth[first] = 0
+            continue
+        common = parents[0]
+        for parent in parents[1:]:
+            other = parent
+            while common != other:
+                if depth[common] < depth[other]:
+                    other = found[other]
+                else:
+                    common = found[common]
+        found[first], depth[first] = common, depth[common] + 1
+    return found
 
 
 def _groups(architecture: Architecture) -> tuple[dict[int, list[int]], dict[int, int]]:
@@ -102,7 +127,7 @@ def _groups(architecture: Architecture) -> tuple[dict[int, list[int]], dict[int,
 
 
 def _items(
-    groups: dict[int, list[int]], reads: dict[int, tuple[int, ...]], layers: dict[int, int]
+    groups: Mapping[int, list[int]], reads: Mapping[int, tuple[int, ...]], layers: Mapping[int, int], box: float
 ) -> tuple[list[_Item], dict[int, int]]:
     items: list[_Item] = []
     at: dict[int, int] = {}
@@ -115,19 +140,16 @@ def _items(
                 last = len(items) - 1
             above.append(last)
         at[first] = len(items)
-        items.append(_Item(layers[first], first, tuple(above), BOX))
+        items.append(_Item(layers[first], first, tuple(above), box))
     return items, at
 
 
-def _places(items: Sequence[_Item]) -> list[float]:
-    """Return the middle of every item: below what it hangs from, none over another."""
+def _places(items: Sequence[_Item], forks: Mapping[int, int]) -> list[float]:
+    """Return the middle of every item: a box below its fork, a thread below what it hangs from, none over another."""
     places = [0.0] * len(items)
     for layer in range(1 + max(item.layer for item in items)):
         own = [i for i, item in enumerate(items) if item.layer == layer]
-        wanted = {}
-        for i in own:
-            above = [p for p in items[i].above if items[p].node is not None] or list(items[i].above)
-            wanted[i] = sum(places[p] for p in above) / len(above) if above else 0.0
+        wanted = {i: places[forks[i]] if i in forks else sum(places[p] for p in items[i].above) for i in own}
         # Threads go outside of the boxes that hang from the same one.
         own.sort(key=lambda i: (wanted[i], items[i].node is None, i))
         edge = 0.0
@@ -141,10 +163,10 @@ def _places(items: Sequence[_Item]) -> list[float]:
     return places
 
 
-def _curve(start: tuple[float, float, bool], end: tuple[float, float, bool]) -> str:
-    # A thread runs along its layer's box height, so that it keeps clear of the boxes beside it.
+def _curve(start: tuple[float, float, bool], end: tuple[float, float]) -> str:
+    # A thread runs straight past the boxes of its layer, and bends between layers alone.
     x1, top, is_box = start
-    x2, y2, _ = end
+    x2, y2 = end
     y1 = top + HEIGHT
     middle = (y1 + y2) / 2
     before = "" if is_box else f"M{x1:.1f} {top:.1f}V{y1:.1f}"

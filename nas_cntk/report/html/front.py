@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nas_cntk.report.html import words
 from nas_cntk.report.html.plot import Key, Mark, Plot, X, Y, line
-from nas_cntk.report.html.scale import Scale, linear, logarithmic
+from nas_cntk.report.html.scale import Scale, logarithmic, upper
 from nas_cntk.report.rows import Directions, Row, distinct, pareto
 from nas_cntk.validate.selection import ranking
 
@@ -32,20 +32,20 @@ def front(rows: Sequence[Row], directions: Directions) -> Front | None:
     found = distinct(pareto(there, names))
     sign = -1.0 if names[next(iter(names))] == "maximize" else 1.0
     found.sort(key=lambda row: sign * row.scores[next(iter(names))])
-    return Front(tuple(names), tuple(found), _plot(there, found, list(names)[:2]) if len(there) > 1 else None)
+    return Front(tuple(names), tuple(found), _plot(there, found, names) if len(there) > 1 else None)
 
 
-def _plot(there: Sequence[Row], found: Sequence[Row], names: Sequence[str]) -> Plot:
-    first, second = names
-    x = _scale([row.scores[second] for row in there], second, X)
-    y = _scale([row.scores[first] for row in there], first, Y)
+def _plot(there: Sequence[Row], found: Sequence[Row], directions: Directions) -> Plot:
+    first, second = list(directions)[:2]
+    x = _scale([row.scores[second] for row in there], second, directions, X)
+    y = _scale([row.scores[first] for row in there], first, directions, Y)
     on_it = {row.trial for row in found}
     marks = [
         Mark(
             x.at(row.scores[second]),
             y.at(row.scores[first]),
             "best" if row.trial in on_it else "plain",
-            "diamond" if row.trial in on_it else "dot",
+            _shape(row, row.trial in on_it, first, y),
             f"trial {row.trial}: {words.shown(first, row.scores[first])}, {words.shown(second, row.scores[second])}"
             f" {words.name_of(second)}",
         )
@@ -55,16 +55,28 @@ def _plot(there: Sequence[Row], found: Sequence[Row], names: Sequence[str]) -> P
     return Plot(
         name="front",
         title=f"{words.name_of(first)} against {words.name_of(second)}",
-        description=f"{len(there)} architectures, {len(found)} of them on the Pareto front, which the table lists.",
+        description=f"{len(there)} architectures, {len(found)} of them on the Pareto front, which the table lists"
+        + ("." if len(directions) == 2 else f"; the plot shows two of the {len(directions)} scores."),
         x_label=words.axis_of(second),
         y_label=words.axis_of(first),
         x_ticks=x.ticks(lambda value: words.tick(second, value)),
         y_ticks=y.ticks(lambda value: words.tick(first, value)),
         marks=tuple(marks),
-        lines=(line(path, "best"),) if len(path) > 1 and len(names) == 2 else (),
-        keys=(Key("best", "diamond", "Pareto front"), Key("plain", "dot", "other architectures")),
+        lines=(line(path, "best"),) if len(path) > 1 and len(directions) == 2 else (),
+        keys=(
+            Key("best", "diamond", "Pareto front"),
+            Key("plain", "dot", "other architectures"),
+            *([Key("plain", "down", "beyond the range")] if any(mark.shape == "down" for mark in marks) else []),
+        ),
     )
 
 
-def _scale(values: Sequence[float], name: str, ends: tuple[int, int]) -> Scale:
-    return logarithmic(values, *ends) if words.is_count(name) and min(values) > 0 else linear(values, *ends)
+def _shape(row: Row, on_it: bool, name: str, y: Scale) -> str:
+    beyond = not y.log and not y.low <= row.scores[name] <= y.high
+    return "down" if beyond else "diamond" if on_it else "dot"
+
+
+def _scale(values: Sequence[float], name: str, directions: Directions, ends: tuple[int, int]) -> Scale:
+    if words.is_count(name) and min(values) > 0:
+        return logarithmic(values, *ends)
+    return upper(values, directions[name] == "maximize", *ends)

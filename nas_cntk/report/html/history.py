@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nas_cntk.data.sources import counted
 from nas_cntk.report.html import words
 from nas_cntk.report.html.plot import Band, Key, Mark, Plot, X, Y, line
-from nas_cntk.report.html.scale import Scale, linear
+from nas_cntk.report.html.scale import Scale, upper
 from nas_cntk.report.rows import Directions, Row
 from nas_cntk.report.ties import error_of
 
 MOST = 3000  # trials drawn; of more, evenly spread ones and all that were the best so far
-_LOW = 0.1  # of the trials, that may be cut off below where they would squeeze the others
 
 
 def history(rows: Sequence[Row], directions: Directions) -> Plot | None:
@@ -28,7 +28,7 @@ def history(rows: Sequence[Row], directions: Directions) -> Plot | None:
         if not bests or sign * row.scores[name] > sign * bests[-1].scores[name]:
             bests.append(row)
     x = Scale(-0.5, ordered[-1].ordinal + 0.5, *X)
-    y = _scale([row.scores[name] for row in scored], sign)
+    y = upper([row.scores[name] for row in scored], directions[name] == "maximize", *Y)
     best, error = bests[-1], error_of(bests[-1], name)
     bands = []
     if error:
@@ -46,6 +46,7 @@ def history(rows: Sequence[Row], directions: Directions) -> Plot | None:
     keys = [
         Key("best", "diamond", "better than all before"),
         Key("plain", "dot", "trial"),
+        *([Key("plain", "down", "beyond the range")] if any(mark.shape == "down" for mark in marks) else []),
         *([Key("pruned", "cross", "pruned")] if dropped else []),
         *([Key("band", "band", "best ± one standard error")] if bands else []),
     ]
@@ -53,8 +54,8 @@ def history(rows: Sequence[Row], directions: Directions) -> Plot | None:
         name="history",
         title=f"{words.name_of(name)} of every trial",
         description=(
-            f"{len(scored)} trials with a score and {dropped} pruned ones; the best so far changed"
-            f" {len(bests) - 1} times and ended at {said}, found by trial {best.trial}."
+            f"{counted(len(scored), 'trial')} with a score and {dropped} without; the best one, {said}, is trial"
+            f" {best.trial}, after {counted(len(bests) - 1, 'improvement')}."
         ),
         x_label="trial",
         y_label=words.axis_of(name),
@@ -65,15 +66,6 @@ def history(rows: Sequence[Row], directions: Directions) -> Plot | None:
         bands=tuple(bands),
         keys=tuple(keys),
     )
-
-
-def _scale(values: Sequence[float], sign: float) -> Scale:
-    whole = linear(values, *Y)
-    if len(values) < 1 / _LOW:
-        return whole
-    ordered = sorted(values, key=lambda value: sign * value)
-    upper = linear(ordered[int(_LOW * len(ordered)) :], *Y)
-    return upper if upper.high - upper.low < (whole.high - whole.low) / 3 else whole
 
 
 def _mark(row: Row, name: str, x: Scale, y: Scale, best: bool) -> Mark:

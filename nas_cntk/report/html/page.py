@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nas_cntk.data.sources import counted
 from nas_cntk.records.trials import Suggestion
-from nas_cntk.records.validations import Validation
 from nas_cntk.report import text
 from nas_cntk.report.board import Board
 from nas_cntk.report.describe import summary
@@ -28,6 +28,7 @@ from nas_cntk.report.ties import error_of
 from nas_cntk.validate.selection import ranking
 
 DRAWN = 3  # architectures
+COLUMN = 320  # units of a drawing that a third of the page has room for
 ALL = 1000  # trials in the table of all
 
 
@@ -78,6 +79,7 @@ class Page:
     front_table: BoardTable | None
     front_names: tuple[str, ...]
     drawn: tuple[Drawn, ...]
+    wide: bool  # some drawing needs more than a column
     confusion: Confusion | None
     left_out: str | None  # why there is no confusion
     recipe: Recipe
@@ -100,6 +102,7 @@ def page(
     rows, directions = board.rows, board.directions
     ranked, won = ranking(rows), winner(board)
     of_front = front(rows, directions)
+    drawn = tuple(_drawn(board, row) for row in _to_draw(ranked, won))
     return Page(
         study=board.study.name,
         about=tuple(_about(board)),
@@ -116,7 +119,8 @@ def page(
         front=of_front,
         front_table=None if of_front is None else board_table(board, of_front.rows, of_front.names),
         front_names=() if of_front is None else tuple(words.name_of(name) for name in of_front.names),
-        drawn=tuple(_drawn(board, row) for row in _to_draw(ranked, won)),
+        drawn=drawn,
+        wide=any(one.drawing is not None and one.drawing.width > COLUMN for one in drawn),
         confusion=confusion(found) if isinstance(found, Predictions) else None,
         left_out=found.reason if isinstance(found, LeftOut) else None,
         recipe=recipe(board, db, None if won is None else won.row.trial, won is not None and won.network),
@@ -150,7 +154,7 @@ def _about(board: Board) -> list[tuple[str, str]]:
 def _facts(board: Board, ranked: Sequence[Row], won: Winner | None) -> list[Fact]:
     name = next(iter(board.directions))
     left_over = sum(row.state != "COMPLETE" for row in board.rows)
-    trials = f"{len(ranked)} distinct architectures scored, {left_over} trials pruned"
+    trials = f"{counted(len(ranked), 'distinct architecture')} scored, {counted(left_over, 'trial')} pruned"
     facts = [Fact("trials", f"{len(board.rows)} of {board.study.target}", trials)]
     if ranked:
         best = ranked[0]
@@ -192,10 +196,6 @@ def _drawn(board: Board, row: Row) -> Drawn:
         if name in row.scores
     ]
     facts.append(("size", f"{text.count(row.params)} weights, {text.count(row.flops)} FLOPs an image"))
-    facts += [_validated(one) for one in board.validations_of(row.key)]
+    facts += [validation_line(one) for one in board.validations_of(row.key)]
     picture = drawing(architecture, board.image_shape, classes if isinstance(classes, int) else 1)
     return Drawn(row.trial, summary(architecture), tuple(facts), picture)
-
-
-def _validated(one: Validation) -> tuple[str, str]:
-    return validation_line(one)

@@ -199,9 +199,7 @@ def _of_kernel(board: Board, row: Row, dataset: Dataset, max_seconds: float, say
         ridge,  # type: ignore[arg-type]
     )
     outputs = regression.predict(fitted, kernel(architecture, split.x_holdout, split.x, **options))
-    notes = [
-        "These images chose the architecture, which flatters it a little; `validate` tests on images of their own."
-    ]
+    notes = ["These images chose the architecture, which flatters it a little; validation tests on images of its own."]
     if row.proxy_accuracy is not None:
         notes.append(_compared(outputs, split.y_holdout, row.proxy_accuracy))
     return _predictions(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 ROOM = 0.06  # of the range, left free at both ends
+WORST = 0.1  # of the values, that may be left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,19 @@ def linear(values: Sequence[float], start: float, end: float) -> Scale:
     low, high = min(values), max(values)
     room = ROOM * (high - low) or 0.01 * abs(high) or 1.0
     return Scale(low - room, high + room, start, end)
+
+
+def upper(values: Sequence[float], greatest: bool, start: float, end: float) -> Scale:
+    """Return a linear scale that leaves out the worst tenth where they would squeeze the others into a third.
+
+    The best are the greatest values, or the least.
+    """
+    whole = linear(values, start, end)
+    if len(values) < 1 / WORST:
+        return whole
+    ordered = sorted(values, reverse=not greatest)
+    kept = linear(ordered[int(WORST * len(ordered)) :], start, end)
+    return kept if kept.high - kept.low < (whole.high - whole.low) / 3 else whole
 
 
 def logarithmic(values: Sequence[float], start: float, end: float) -> Scale:
