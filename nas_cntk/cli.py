@@ -215,7 +215,8 @@ def leaderboard(
 ) -> None:
     """Show a study's trials, best first.
 
-    Trials on the full subset come first; pruned ones, with the reason, last.
+    Trials on the full subset come first; pruned ones, with the reason, last. Those within one standard error of the
+    best are marked.
     """
     from nas_cntk.report import columns as by_name
     from nas_cntk.report.board import load_board
@@ -259,7 +260,8 @@ def show(
 ) -> None:
     """Show a trial and its architecture.
 
-    What it scored, what it cost, and every node with its output shape.
+    What it scored, at every rung and when it was validated, what it cost, and the architecture as a tree: output
+    shape, parameters and FLOPs of every node.
     """
     from nas_cntk.report import tables, text
     from nas_cntk.report.board import load_board
@@ -280,7 +282,8 @@ def show(
     console = _console()
     validated = board.validations_of(row.key)
     rungs = board.rungs_of(row.key)
-    console.print(tables.trial(row, architecture, board.image_shape, console.width, validated, rungs))
+    shown = tables.trial(row, architecture, board.image_shape, board.num_classes, console.width, validated, rungs)
+    console.print(shown)
     _next(console, text.command("leaderboard", db=db, study=board.study.name))
 
 
@@ -766,14 +769,19 @@ def _selection(*, top: int | None, distinct: bool, pareto: bool) -> str:
 
 def _print_board(console: Console, board: Board, rows: list[Row], db: str, selection: str) -> None:
     from nas_cntk.report import tables, text
+    from nas_cntk.report.ties import MARK, MEANING, tied
 
     name, finished, target = board.study.name, len(board.rows), board.study.target
     if rows:
         found = {row.key: board.architecture(row.key) for row in rows}
         architectures = {key: arch for key, arch in found.items() if key is not None and arch is not None}
         console.print()
-        console.print(tables.leaderboard(rows, board.directions, architectures, console.width))
+        ties = tied(board.rows, board.directions)
+        console.print(tables.leaderboard(rows, board.directions, architectures, console.width, ties))
         console.print()
+        if any(row.trial in ties for row in rows):
+            end = "\n\n" if board.validated else "\n"
+            console.print(f"{MARK} {MEANING}: {len(ties)} of {finished} trials", markup=False, end=end)
     _print_trust(console, board)
     for change in board.changes:
         if change["setting"] == "sampler":
@@ -825,6 +833,7 @@ def _validated(
 
 def _print_validated(console: Console, ended: ValidationEnded, board: Board, db: str, as_json: bool) -> None:
     from nas_cntk.report import tables, text
+    from nas_cntk.report.ties import MARK, MEANING, tied
     from nas_cntk.report.trust import trust
     from nas_cntk.validate.artifacts import study_folder, weights_path
 
@@ -839,8 +848,11 @@ def _print_validated(console: Console, ended: ValidationEnded, board: Board, db:
     rows = [row for row in rows if row.key in keys]
     architectures = {c.key: c.architecture for c in ended.candidates}
     console.print()
-    console.print(tables.leaderboard(rows, board.directions, architectures, console.width))
+    ties = tied(board.rows, board.directions)
+    console.print(tables.leaderboard(rows, board.directions, architectures, console.width, ties))
     console.print()
+    if any(row.trial in ties for row in rows):
+        console.print(f"{MARK} {MEANING}\n", markup=False)
     _print_trust(console, board)
     best = max(rows, key=lambda row: (row.cnn_accuracy or 0.0, row.full_kernel_accuracy or 0.0))
     cnns = [one for one in board.validated if one.key in keys and one.kind == "cnn"]

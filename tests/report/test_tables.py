@@ -71,13 +71,14 @@ def test_in_a_wide_terminal_nothing_is_cut() -> None:
 def test_a_trial_shows_its_nodes_with_shapes() -> None:
     made, architectures = rows()
     arch = next(iter(architectures.values()))
-    body = printed(tables.trial(made[0], arch, (32, 32, 3)))
+    body = printed(tables.trial(made[0], arch, (32, 32, 3), 10))
     assert max(map(len, body.splitlines())) <= 80
     assert "98.77 ± 0.25 %" in body and "backend cpu; ridge 0, jitter 1e-09" in body
     assert body.count("12.3M") == 1, "size is shown once"
     assert listing(arch, (32, 32, 3))[1] == ("1", "conv 3x3", "0", "32x32")
-    assert "avg_pool 2x2 stride 2" in body and "16x16" in body and "14x14" in body
-    assert "cost: predicted" in printed(tables.trial(made[2], None, (32, 32, 3)))
+    assert "avg_pool 2x2 stride 2" in body and "16x16x64" in body and "14x14x64" in body
+    assert "├─● relu" in body and "●─╯ add" in body and "12544 features" in body
+    assert "cost: predicted" in printed(tables.trial(made[2], None, (32, 32, 3), 10))
 
 
 def test_the_list_of_studies_fits_80_columns() -> None:

@@ -143,7 +143,7 @@ def _about(board: Board) -> list[tuple[str, str]]:
     config, identity = board.study.config, board.study.identity
     shape = "×".join(map(str, board.image_shape))
     return [
-        ("data", f"{named(str(config.get('data', '')))}, images of {shape}, {config.get('num_classes')} classes"),
+        ("data", f"{named(str(config.get('data', '')))}, images of {shape}, {board.num_classes} classes"),
         ("space", named(str(identity.get("space", "")))),
         ("sampler", str(board.study.sampler.get("name", ""))),
         ("scores" if len(board.directions) > 1 else "score", ", ".join(map(words.name_of, board.directions))),
@@ -165,7 +165,7 @@ def _facts(board: Board, ranked: Sequence[Row], won: Winner | None) -> list[Fact
         detail = f"trial {row.trial}, the best validated one"
         if row.cnn_accuracy is not None:
             value = text.score("accuracy", row.cnn_accuracy, row.cnn_stderr)
-            facts.append(Fact("test accuracy, trained CNN", value, detail))
+            facts.append(Fact("test accuracy, CNN", value, detail))
         if row.full_kernel_accuracy is not None:
             value = text.score("accuracy", row.full_kernel_accuracy, row.full_kernel_stderr)
             facts.append(Fact("test accuracy, full kernel", value, detail))
@@ -189,7 +189,6 @@ def _to_draw(ranked: Sequence[Row], won: Winner | None) -> list[Row]:
 def _drawn(board: Board, row: Row) -> Drawn:
     architecture = board.architecture(row.key)
     assert architecture is not None
-    classes = board.study.config.get("num_classes")
     facts = [
         (words.name_of(name), words.shown(name, row.scores[name], error_of(row, name)))
         for name in board.directions
@@ -197,5 +196,5 @@ def _drawn(board: Board, row: Row) -> Drawn:
     ]
     facts.append(("size", f"{text.count(row.params)} weights, {text.count(row.flops)} FLOPs an image"))
     facts += [validation_line(one) for one in board.validations_of(row.key)]
-    picture = drawing(architecture, board.image_shape, classes if isinstance(classes, int) else 1)
+    picture = drawing(architecture, board.image_shape, board.num_classes)
     return Drawn(row.trial, summary(architecture), tuple(facts), picture)
