@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nas_cntk.data.sources import counted
 from nas_cntk.records.validations import Validation
 from nas_cntk.report import text
-from nas_cntk.report.html.plot import Key, Mark, Plot, X, Y, line
+from nas_cntk.report.html.plot import Key, Mark, Plot, X, Y, line, thinned
 from nas_cntk.report.html.scale import logarithmic
 from nas_cntk.report.rows import Row
 
@@ -60,6 +60,7 @@ def cost(rows: Sequence[Row], validated: Sequence[Validation], rate: float | Non
 def _plot(points: Sequence[tuple[Row, float, float]]) -> Plot:
     values = [value for _, predicted, took in points for value in (predicted, took)]
     x, y = logarithmic(values, *X), logarithmic(values, *Y)
+    drawn = {row.trial for row in thinned([row for row, _, _ in points])}
     within = sum(0.5 <= took / predicted <= 2.0 for _, predicted, took in points)
     return Plot(
         name="cost",
@@ -78,6 +79,7 @@ def _plot(points: Sequence[tuple[Row, float, float]]) -> Plot:
                 f"trial {row.trial}: predicted {text.duration(predicted)}, took {text.duration(took)}",
             )
             for row, predicted, took in points
+            if row.trial in drawn
         ),
         lines=(line([(X[0], Y[0]), (X[1], Y[1])], "guide"),),
         keys=(Key("plain", "dot", "trial"), Key("guide", "line", "as predicted")),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas_cntk.report.html import words
-from nas_cntk.report.html.plot import Key, Mark, Plot, X, Y, line
+from nas_cntk.report.html.plot import Key, Mark, Plot, X, Y, line, thinned
 from nas_cntk.report.html.scale import Scale, logarithmic, upper
 from nas_cntk.report.rows import Directions, Row, distinct, pareto
 from nas_cntk.validate.selection import ranking
@@ -49,7 +49,7 @@ def _plot(there: Sequence[Row], found: Sequence[Row], directions: Directions) ->
             f"trial {row.trial}: {words.shown(first, row.scores[first])}, {words.shown(second, row.scores[second])}"
             f" {words.name_of(second)}",
         )
-        for row in sorted(there, key=lambda row: row.trial in on_it)
+        for row in sorted(thinned(there, on_it), key=lambda row: row.trial in on_it)
     ]
     path = sorted((x.at(row.scores[second]), y.at(row.scores[first])) for row in found)
     return Plot(

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 from nas_cntk.data.sources import counted
 from nas_cntk.report.html import words
-from nas_cntk.report.html.plot import Band, Key, Mark, Plot, X, Y, line
+from nas_cntk.report.html.plot import Band, Key, Mark, Plot, X, Y, line, thinned
 from nas_cntk.report.html.scale import Scale, upper
 from nas_cntk.report.rows import Directions, Row
 from nas_cntk.report.ties import error_of
-
-MOST = 3000  # trials drawn; of more, evenly spread ones and all that were the best so far
 
 
 def history(rows: Sequence[Row], directions: Directions) -> Plot | None:
@@ -40,7 +38,9 @@ def history(rows: Sequence[Row], directions: Directions) -> Plot | None:
             path.append((x.at(row.ordinal), path[-1][1]))
         path.append((x.at(row.ordinal), y.at(row.scores[name])))
     path.append((x.at(ordered[-1].ordinal), path[-1][1]))
-    marks = [_mark(row, name, x, y, row in bests) for row in _thinned(ordered, bests, largest, name)]
+    steps, measured = {row.trial for row in bests}, {row.trial for row in scored}
+    there = [row for row in ordered if row.state != "COMPLETE" or row.trial in measured]
+    marks = [_mark(row, name, x, y, row.trial in steps) for row in thinned(there, steps)]
     dropped = len(ordered) - len(scored)
     said = words.shown(name, best.scores[name], error)
     keys = [
@@ -76,10 +76,3 @@ def _mark(row: Row, name: str, x: Scale, y: Scale, best: bool) -> Mark:
     beyond = not y.low <= value <= y.high
     shape = "down" if beyond else "diamond" if best else "dot"
     return Mark(x.at(row.ordinal), y.at(value), "best" if best else "plain", shape, said)
-
-
-def _thinned(ordered: Sequence[Row], bests: Sequence[Row], largest: int, name: str) -> list[Row]:
-    there = [row for row in ordered if row.state != "COMPLETE" or ((row.subset or 0) == largest and name in row.scores)]
-    step = max(1, len(there) // MOST)
-    kept = {row.trial for row in there[::step]} | {row.trial for row in bests}
-    return [row for row in there if row.trial in kept]

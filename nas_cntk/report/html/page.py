@@ -74,6 +74,7 @@ class Page:
     history: Plot | None
     importance: Importance
     trusted: tuple[Trusted, ...]
+    validated: BoardTable | None
     cost: Cost
     front: Front | None
     front_table: BoardTable | None
@@ -102,6 +103,7 @@ def page(
     rows, directions = board.rows, board.directions
     ranked, won = ranking(rows), winner(board)
     of_front = front(rows, directions)
+    tested = [row for row in distinct(rows) if board.validations_of(row.key)]
     drawn = tuple(_drawn(board, row) for row in _to_draw(ranked, won))
     return Page(
         study=board.study.name,
@@ -115,6 +117,7 @@ def page(
         history=history(rows, directions),
         importance=importance(rows, directions, suggested),
         trusted=tuple(trusted(rows, directions, board.validated)),
+        validated=board_table(board, tested) if tested else None,
         cost=cost(rows, board.validated, board.study.rate),
         front=of_front,
         front_table=None if of_front is None else board_table(board, of_front.rows, of_front.names),
@@ -169,7 +172,13 @@ def _facts(board: Board, ranked: Sequence[Row], won: Winner | None) -> list[Fact
         if row.full_kernel_accuracy is not None:
             value = text.score("accuracy", row.full_kernel_accuracy, row.full_kernel_stderr)
             facts.append(Fact("test accuracy, full kernel", value, detail))
-        facts.append(Fact("size", f"{text.count(row.params)} weights", f"{text.count(row.flops)} FLOPs an image"))
+        facts.append(
+            Fact(
+                f"size of trial {row.trial}",
+                f"{text.count(row.params)} weights",
+                f"{text.count(row.flops)} FLOPs an image",
+            )
+        )
     return facts
 
 

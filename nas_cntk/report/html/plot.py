@@ -6,11 +6,13 @@ Places are units of the view box, x to the right and y downwards. What a reader 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from nas_cntk.report.html.scale import Scale, Tick
+from nas_cntk.report.rows import Row
 
+MOST = 3000  # marks; of more, evenly spread ones and those that matter
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 42  # margins, for the labels
 
@@ -78,6 +80,12 @@ class Plot:
 
 X = (LEFT, WIDTH - RIGHT)  # the ends of a scale along x
 Y = (HEIGHT - BOTTOM, TOP)  # and along y, upwards
+
+
+def thinned(rows: Sequence[Row], keep: Container[int] = ()) -> list[Row]:
+    """Return about `MOST` of the rows in their order, the trials in `keep` among them."""
+    step = -(-len(rows) // MOST) or 1
+    return [row for place, row in enumerate(rows) if place % step == 0 or row.trial in keep]
 
 
 def line(points: Sequence[tuple[float, float]], kind: str) -> Line:

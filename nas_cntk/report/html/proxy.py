@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nas_cntk.data.sources import counted
 from nas_cntk.records.validations import Validation
 from nas_cntk.report.html import words
 from nas_cntk.report.html.plot import Key, Line, Mark, Plot, X, Y, error_bars
@@ -86,7 +87,7 @@ def _plot(own: Sequence[tuple[Row, Validation]], score: str, target: str, name: 
     return Plot(
         name=name,
         title=f"{words.name_of(score)} against test accuracy as {target}",
-        description=f"{len(values)} validated architectures, which the leaderboard lists.",
+        description=f"{counted(len(values), 'validated architecture')}, as the table lists.",
         x_label=words.axis_of(score),
         y_label=f"test accuracy ({target}), %",
         x_ticks=x.ticks(lambda value: words.tick(score, value)),

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nas_cntk.errors import UsageError
-from nas_cntk.records import studies, trials
+from nas_cntk.records import trials
 from nas_cntk.records.migrations import open_records
 from nas_cntk.report.board import load_board
 from nas_cntk.report.html.page import Winner, page, winner
@@ -69,7 +69,7 @@ def write_report(request: Request, say: Callable[[str], None]) -> Written:
         raise UsageError(f"--output {output} is a folder; name a file in it, for example report.html")
     records = open_records(request.db, write=False)
     try:
-        suggested = trials.suggestions(records, studies.find_study(records, board.study.name).study_id)
+        suggested = trials.suggestions(records, board.study.study_id)
     finally:
         records.close()
     if request.images:

@@ -7,8 +7,8 @@ import pytest
 from nas_cntk.records.trials import Finished, Score, Verdict
 from nas_cntk.report.html.cost import cost
 from nas_cntk.report.html.front import front
-from nas_cntk.report.html.history import MOST, history
-from nas_cntk.report.html.plot import X, Y
+from nas_cntk.report.html.history import history
+from nas_cntk.report.html.plot import MOST, X, Y
 from nas_cntk.report.html.scale import Scale, linear, logarithmic, upper
 from nas_cntk.report.rows import Row, row_of
 
