@@ -51,7 +51,10 @@ def _plot(there: Sequence[Row], found: Sequence[Row], directions: Directions) ->
         )
         for row in sorted(thinned(there, on_it), key=lambda row: row.trial in on_it)
     ]
-    path = sorted((x.at(row.scores[second]), y.at(row.scores[first])) for row in found)
+    path = _stairs(
+        sorted((x.at(row.scores[second]), y.at(row.scores[first])) for row in found),
+        directions[second] == "minimize",
+    )
     return Plot(
         name="front",
         title=f"{words.name_of(first)} against {words.name_of(second)}",
@@ -69,6 +72,16 @@ def _plot(there: Sequence[Row], found: Sequence[Row], directions: Directions) ->
             *([Key("plain", "down", "beyond the range")] if any(mark.shape == "down" for mark in marks) else []),
         ),
     )
+
+
+def _stairs(points: Sequence[tuple[float, float]], level_first: bool) -> list[tuple[float, float]]:
+    """Return the edge of what the points better: level to the next one and then to its height, or the other way."""
+    path: list[tuple[float, float]] = []
+    for x, y in points:
+        if path:
+            path.append((x, path[-1][1]) if level_first else (path[-1][0], y))
+        path.append((x, y))
+    return path
 
 
 def _shape(row: Row, on_it: bool, name: str, y: Scale) -> str:

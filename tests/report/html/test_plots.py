@@ -103,6 +103,17 @@ def test_the_front_marks_what_no_other_betters() -> None:
     }
 
 
+def test_the_edge_of_the_front_is_a_staircase_below_no_point_of_it() -> None:
+    found = front(rows([0.5, 0.7, 0.9]), {"holdout_accuracy": "maximize"})
+    assert found is not None and found.plot is not None
+    (edge,) = found.plot.lines
+    points = [tuple(map(float, point.split(","))) for point in edge.points.split()]
+    assert len(points) == 5 and len(set(points)) == 5
+    for (x1, y1), (x2, y2) in zip(points, points[1:], strict=False):
+        assert (x1 == x2) != (y1 == y2), "level or upright"
+    assert points[1] == (points[2][0], points[0][1]), "dearer first, then better"
+
+
 def test_the_cost_adds_up() -> None:
     found = cost(rows([0.5, 0.6, None]), [], 1e9)
     facts = dict(found.facts)
