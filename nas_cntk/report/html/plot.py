@@ -19,7 +19,10 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 42  # margins, for the labels
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point; `kind` says its colour, `shape` (dot, ring, cross, diamond, down) tells it apart without one."""
+    """A point; `kind` says its colour, and `shape` tells it apart without one.
+
+    Shapes are dot, cross and diamond, and for what lies beyond the range down, left and right.
+    """
 
     x: float
     y: float

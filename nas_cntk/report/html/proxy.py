@@ -9,7 +9,7 @@ from nas_cntk.data.sources import counted
 from nas_cntk.records.validations import Validation
 from nas_cntk.report.html import words
 from nas_cntk.report.html.plot import Key, Line, Mark, Plot, X, Y, error_bars
-from nas_cntk.report.html.scale import linear
+from nas_cntk.report.html.scale import linear, upper
 from nas_cntk.report.rows import Directions, Row
 from nas_cntk.report.ties import error_of
 from nas_cntk.report.trust import TARGETS, target_name, trust
@@ -62,7 +62,7 @@ def trusted(rows: Sequence[Row], directions: Directions, validated: Sequence[Val
             for line in health.lines
             if health.architectures > 2
         ]
-        plot = _plot(own, name, health.target, f"proxy-{len(found)}")
+        plot = _plot(own, name, directions[name] == "maximize", health.target, f"proxy-{len(found)}")
         found.append(Trusted(health.target, health.architectures, health.verdict, health.notes, tuple(lines), plot))
     return found
 
@@ -74,12 +74,15 @@ def interval(found: Correlation) -> str:
     return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
 
 
-def _plot(own: Sequence[tuple[Row, Validation]], score: str, target: str, name: str) -> Plot:
+def _plot(own: Sequence[tuple[Row, Validation]], score: str, maximize: bool, target: str, name: str) -> Plot:
     values = [
         (row, one, (row.scores[score], one.accuracy or 0.0), (error_of(row, score) or 0.0, one.stderr or 0.0))
         for row, one in own
     ]
-    x = linear([v[0] + s * e[0] for _, _, v, e in values for s in (-1, 1)], *X)
+    main = upper([v[0] for _, _, v, _ in values], maximize, *X)  # an outlier would leave no room for the others
+    there = [(v[0], e[0]) for _, _, v, e in values if main.low <= v[0] <= main.high]
+    x = linear([value + s * error for value, error in there for s in (-1, 1)], *X)
+    beyond = [not x.low <= v[0] <= x.high for _, _, v, _ in values]
     y = linear([v[1] + s * e[1] for _, _, v, e in values for s in (-1, 1)], *Y)
     bars: list[Line] = []
     for _, _, value, errors in values:
@@ -97,14 +100,18 @@ def _plot(own: Sequence[tuple[Row, Validation]], score: str, target: str, name: 
                 x.at(value[0]),
                 y.at(value[1]),
                 "best",
-                "dot",
+                "dot" if not out else "left" if value[0] < x.low else "right",
                 f"trial {row.trial}: {words.shown(score, value[0], errors[0] or None)}, tested"
                 f" {words.shown('accuracy', value[1], one.stderr)}",
             )
-            for row, one, value, errors in values
+            for (row, one, value, errors), out in zip(values, beyond, strict=True)
         ),
         lines=tuple(bars),
-        keys=(Key("best", "dot", "architecture"), Key("error", "line", "one standard error")),
+        keys=(
+            Key("best", "dot", "architecture"),
+            Key("error", "line", "one standard error"),
+            *([Key("best", "left" if maximize else "right", "beyond the range")] if any(beyond) else []),
+        ),
     )
 
 
