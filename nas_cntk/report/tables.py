@@ -64,7 +64,7 @@ def leaderboard(
     roomy = width >= _WIDE or not (has_cnn or has_kernel)
     ranks = next(iter(directions))
     any_tied = any(row.trial in tied for row in rows)
-    marks = {row.trial: f" {tie.MARK}" if row.trial in tied else "  " if any_tied else "" for row in rows}
+    beside = int(ranks in shown)  # the marks stand after the score that ranks, or before all where it is a size
     lines = []
     for place, row in enumerate(rows, start=1):
         complete = row.state == "COMPLETE"
@@ -76,7 +76,9 @@ def leaderboard(
             (
                 str(place) if complete else "",
                 str(row.trial),
-                *(_score(row, name) + (marks[row.trial] if name == ranks else "") for name in shown),
+                *(_score(row, name) for name in shown[:beside]),
+                *([tie.MARK if row.trial in tied else ""] if any_tied else []),
+                *(_score(row, name) for name in shown[beside:]),
                 *([_tested(row.cnn_recipe is not None, row.cnn_accuracy)] if has_cnn else []),
                 *([_tested(row.full_kernel_accuracy is not None, row.full_kernel_accuracy)] if has_kernel else []),
                 *([text.count(row.params)] if roomy else []),
@@ -86,8 +88,8 @@ def leaderboard(
             )
         )
     validated = (*(["CNN>"] if has_cnn else []), *(["kernel>"] if has_kernel else []))
-    room = "  " if any_tied else ""  # over the marks
-    scores = tuple(f"{_short(name)}{room if name == ranks else ''}>" for name in shown)
+    scores = [f"{_short(name)}>" for name in shown]
+    scores[beside:beside] = [""] if any_tied else []
     size, cost = (("params>",), ("time>",)) if roomy else ((), ())
     heads = ("#>", "trial>", *scores, *validated, *size, "FLOPs>", *cost, "architecture")
     return _table(heads, lines, width, [None if row.state == "COMPLETE" else "dim" for row in rows])
