@@ -13,6 +13,7 @@ COMMANDS = (
     ("watch",),
     ("leaderboard",),
     ("show",),
+    ("report",),
     ("validate",),
     ("export",),
     ("predict",),

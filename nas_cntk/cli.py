@@ -269,7 +269,8 @@ def leaderboard(
 ) -> None:
     """Show a study's trials, best first.
 
-    Trials on the full subset come first; pruned ones, with the reason, last.
+    Trials on the full subset come first; pruned ones, with the reason, last. Those within one standard error of the
+    best are marked.
     """
     from nas_cntk.report import columns as by_name
     from nas_cntk.report.board import load_board
@@ -313,7 +314,8 @@ def show(
 ) -> None:
     """Show a trial and its architecture.
 
-    What it scored, what it cost, and every node with its output shape.
+    What it scored, at every rung and when it was validated, what it cost, and the architecture as a tree: output
+    shape, parameters and FLOPs of every node.
     """
     from nas_cntk.report import tables, text
     from nas_cntk.report.board import load_board
@@ -334,8 +336,53 @@ def show(
     console = _console()
     validated = board.validations_of(row.key)
     rungs = board.rungs_of(row.key)
-    console.print(tables.trial(row, architecture, board.image_shape, console.width, validated, rungs))
+    shown = tables.trial(row, architecture, board.image_shape, board.num_classes, console.width, validated, rungs)
+    console.print(shown)
     _next(console, text.command("leaderboard", db=db, study=board.study.name))
+
+
+@app.command(epilog="Example: nas-cntk report --output report.html")
+def report(
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="File to write; nas-cntk-report-STUDY.html if not given.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, max=MOST_TRIALS, help="Architectures on the leaderboard.")] = 10,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Leave out the confusion matrix and wrongly classified images.")
+    ] = False,
+    max_seconds: Annotated[
+        float, typer.Option(min=1e-6, max=LONGEST, help="Leave them out if computing them is predicted to take longer.")
+    ] = 60.0,
+    data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
+    study: StudyName = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Write a study as one HTML file.
+
+    Leaderboard, history, importance of the parameters, proxy against validated accuracy, cost, Pareto front, the best
+    architectures drawn, what the winner gets wrong, how to reproduce. The file needs no network and nothing beside it.
+    """
+    from nas_cntk.report import text
+    from nas_cntk.report.html.report import Request, write_report
+
+    console = _console()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    written = write_report(Request(db, study, output, top, not no_images, max_seconds, data), say)
+    if written.left_out is not None and not no_images:
+        say(f"note: without confusion matrix and images: {written.left_out}")
+    say(f"wrote {written.file}: {-(-written.size // 1024):,} KiB, study {written.study}")
+    if written.winner is None:
+        verb = "resume" if written.finished < written.target else "leaderboard"
+        _next(console, text.command(verb, db=db, study=written.study))
+    elif not written.validated:
+        _next(console, text.command("validate", db=db, study=written.study))
+    else:
+        model = () if written.winner.network else ("--kernel",)
+        trial = str(written.winner.row.trial)
+        _next(console, text.command("export", trial, *model, "--to", "model", db=db, study=written.study))
 
 
 @app.command(epilog="Example: nas-cntk validate --spread 12")
@@ -788,14 +835,19 @@ def _selection(*, top: int | None, distinct: bool, pareto: bool) -> str:
 
 def _print_board(console: Console, board: Board, rows: list[Row], db: str, selection: str) -> None:
     from nas_cntk.report import tables, text
+    from nas_cntk.report.ties import MARK, MEANING, tied
 
     name, finished, target = board.study.name, len(board.rows), board.study.target
     if rows:
         found = {row.key: board.architecture(row.key) for row in rows}
         architectures = {key: arch for key, arch in found.items() if key is not None and arch is not None}
         console.print()
-        console.print(tables.leaderboard(rows, board.directions, architectures, console.width))
+        ties = tied(board.rows, board.directions)
+        console.print(tables.leaderboard(rows, board.directions, architectures, console.width, ties))
         console.print()
+        if any(row.trial in ties for row in rows):
+            end = "\n\n" if board.validated else "\n"
+            console.print(f"{MARK} {MEANING}: {len(ties)} of {finished} trials", markup=False, end=end)
     _print_trust(console, board)
     for change in board.changes:
         if change["setting"] == "sampler":
@@ -847,6 +899,7 @@ def _validated(
 
 def _print_validated(console: Console, ended: ValidationEnded, board: Board, db: str, as_json: bool) -> None:
     from nas_cntk.report import tables, text
+    from nas_cntk.report.ties import MARK, MEANING, tied
     from nas_cntk.report.trust import trust
     from nas_cntk.validate.artifacts import study_folder, weights_path
 
@@ -861,8 +914,11 @@ def _print_validated(console: Console, ended: ValidationEnded, board: Board, db:
     rows = [row for row in rows if row.key in keys]
     architectures = {c.key: c.architecture for c in ended.candidates}
     console.print()
-    console.print(tables.leaderboard(rows, board.directions, architectures, console.width))
+    ties = tied(board.rows, board.directions)
+    console.print(tables.leaderboard(rows, board.directions, architectures, console.width, ties))
     console.print()
+    if any(row.trial in ties for row in rows):
+        console.print(f"{MARK} {MEANING}\n", markup=False)
     _print_trust(console, board)
     best = max(rows, key=lambda row: (row.cnn_accuracy or 0.0, row.full_kernel_accuracy or 0.0))
     cnns = [one for one in board.validated if one.key in keys and one.kind == "cnn"]

@@ -68,7 +68,7 @@ def contact_sheet(dataset: Dataset) -> Image.Image:
     block = LABEL + images * width + 2 * GAP
     sheet = Image.new("RGB", (columns * block + GAP, min(classes, ROWS) * height + GAP), BACKGROUND)
     draw, font = ImageDraw.Draw(sheet), _font()
-    low, high = _range(dataset)
+    low, high = pixel_range(dataset.x_train)
     for label, name in enumerate(dataset.classes):
         left, top = label // ROWS * block + GAP, label % ROWS * height + GAP
         members = np.flatnonzero(dataset.y_train == label)
@@ -76,17 +76,19 @@ def contact_sheet(dataset: Dataset) -> Image.Image:
         draw.text((left, top + 16), f"{len(members):,}", INK, font)
         chosen = members[np.linspace(0, len(members) - 1, min(images, len(members))).astype(int)]
         for place, index in enumerate(chosen):
-            tile = _tile(dataset.x_train[index], low, high).resize((w * factor, h * factor), Image.Resampling.NEAREST)
-            sheet.paste(tile, (left + LABEL + place * width, top))
+            shown = tile(dataset.x_train[index], low, high).resize((w * factor, h * factor), Image.Resampling.NEAREST)
+            sheet.paste(shown, (left + LABEL + place * width, top))
     return sheet
 
 
-def _range(dataset: Dataset) -> tuple[float, float]:
-    low, high = float(dataset.x_train.min()), float(dataset.x_train.max())
+def pixel_range(x: NDArray[Any]) -> tuple[float, float]:
+    """Return the values that are shown black and white, for images of shape (n, h, w, c)."""
+    low, high = float(x.min()), float(x.max())
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
-def _tile(image: NDArray[Any], low: float, high: float) -> Image.Image:
+def tile(image: NDArray[Any], low: float, high: float) -> Image.Image:
+    """Return one image, shape (h, w, c), in RGB: its first three channels, or its first one in grey."""
     from PIL import Image
 
     pixels = np.rint(255 * np.clip((image - low) / max(high - low, 1e-12), 0, 1)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The tables of nas-cntk, beside Optuna's in the same file, and the two of Optuna's that are read."""
+"""The tables of nas-cntk, beside Optuna's in the same file, and those of Optuna's that are read."""
 
 from __future__ import annotations
 
@@ -164,4 +164,11 @@ OPTUNA_TRIALS = sa.table(
     sa.column("state", sa.Text),
     sa.column("datetime_start", sa.Text),
     sa.column("datetime_complete", sa.Text),
+)
+OPTUNA_PARAMS = sa.table(
+    "trial_params",
+    sa.column("trial_id", sa.Integer),
+    sa.column("param_name", sa.Text),
+    sa.column("param_value", sa.Float),
+    sa.column("distribution_json", sa.Text),
 )

@@ -14,7 +14,7 @@ from nas_cntk.records import leases
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import Lease
 from nas_cntk.records.studies import same_trial
-from nas_cntk.records.tables import ARCHITECTURES, OPTUNA_TRIALS, SCORES, TRIALS
+from nas_cntk.records.tables import ARCHITECTURES, OPTUNA_PARAMS, OPTUNA_TRIALS, SCORES, TRIALS
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +196,31 @@ def _with_scores(trials: sa.FromClause, *columns: sa.ColumnElement[Any]) -> sa.S
     )
     found = (ARCHITECTURES.c.json, SCORES.c.holdout, SCORES.c.measured, SCORES.c.result, SCORES.c.correct)
     return sa.select(*TRIALS.c, *columns, *found).select_from(join)
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A value that the sampler suggested for a parameter, as Optuna stores both."""
+
+    name: str
+    value: float  # of a choice, its place among the choices
+    distribution: str  # JSON
+
+
+def suggestions(records: Records, study_id: int) -> dict[int, list[Suggestion]]:
+    """Return what was suggested for every trial, by its number; a trial without parameters is not there."""
+    query = (
+        sa.select(OPTUNA_TRIALS.c.number, *OPTUNA_PARAMS.c)
+        .select_from(OPTUNA_PARAMS.join(OPTUNA_TRIALS, OPTUNA_TRIALS.c.trial_id == OPTUNA_PARAMS.c.trial_id))
+        .where(OPTUNA_TRIALS.c.study_id == study_id)
+        .order_by(OPTUNA_TRIALS.c.number, OPTUNA_PARAMS.c.param_name)
+    )
+    found: dict[int, list[Suggestion]] = {}
+    with records.transaction() as connection:
+        for row in connection.execute(query).mappings():
+            one = Suggestion(row["param_name"], row["param_value"], row["distribution_json"])
+            found.setdefault(row["number"], []).append(one)
+    return found
 
 
 def _finished(row: sa.RowMapping, completed: str | None) -> Finished:

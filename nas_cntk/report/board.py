@@ -33,6 +33,13 @@ class Board:
         assert isinstance(shape, list)
         return shape[0], shape[1], shape[2]
 
+    @property
+    def num_classes(self) -> int:
+        """The classes of the study's images."""
+        classes = self.study.config["num_classes"]
+        assert isinstance(classes, int)
+        return classes
+
     def architecture(self, key: str | None) -> Architecture | None:
         """Return the architecture of a key, if there is one."""
         text = None if key is None else self.architectures.get(key)

@@ -40,11 +40,12 @@ def listing(architecture: Architecture, image_shape: Sequence[int]) -> list[tupl
     for index in architecture.live:
         node = architecture.nodes[index]
         shape = "x".join(map(str, shapes[index])) or "vector"
-        lines.append((str(index), _op(node.op), ", ".join(map(str, node.inputs)) or "image", shape))
+        lines.append((str(index), op_words(node.op), ", ".join(map(str, node.inputs)) or "image", shape))
     return lines
 
 
-def _op(op: Op) -> str:
+def op_words(op: Op) -> str:
+    """Return a node's op with its parameters, for example `conv 3x3 stride 2`."""
     shown = []
     for field in fields(op):
         value = getattr(op, field.name)

@@ -14,8 +14,10 @@ from nas_cntk.records.studies import StudyRow
 from nas_cntk.records.trials import Score
 from nas_cntk.records.validations import Validation
 from nas_cntk.report import text
-from nas_cntk.report.describe import listing, summary
+from nas_cntk.report import ties as tie
+from nas_cntk.report.describe import summary
 from nas_cntk.report.rows import Directions, Row
+from nas_cntk.report.tree import tree
 from nas_cntk.scoring import standard_error
 
 _WIDE = 100  # columns from which a board with validations has room for all
@@ -45,17 +47,24 @@ def plain(columns: Sequence[str], lines: Sequence[Sequence[str]], width: int) ->
 
 
 def leaderboard(
-    rows: Sequence[Row], directions: Directions, architectures: dict[str, Architecture], width: int = 80
+    rows: Sequence[Row],
+    directions: Directions,
+    architectures: dict[str, Architecture],
+    width: int = 80,
+    tied: frozenset[int] = frozenset(),
 ) -> Table:
     """Return the leaderboard; a PRUNED trial shows its reason where others show their architecture.
 
-    Where something is validated the accuracies on the test set have columns, for which a narrow board leaves out
-    parameters and time.
+    The trials in `tied` are marked beside the score that ranks. Where something is validated the accuracies on the
+    test set have columns, for which a narrow board leaves out parameters and time.
     """
     shown = [name for name in directions if name not in ("params", "flops")]  # those have columns of their own
     has_cnn = any(row.cnn_recipe is not None for row in rows)
     has_kernel = any(row.full_kernel_accuracy is not None for row in rows)
     roomy = width >= _WIDE or not (has_cnn or has_kernel)
+    ranks = next(iter(directions))
+    any_tied = any(row.trial in tied for row in rows)
+    beside = int(ranks in shown)  # the marks stand after the score that ranks, or before all where it is a size
     lines = []
     for place, row in enumerate(rows, start=1):
         complete = row.state == "COMPLETE"
@@ -67,7 +76,9 @@ def leaderboard(
             (
                 str(place) if complete else "",
                 str(row.trial),
-                *(_score(row, name) for name in shown),
+                *(_score(row, name) for name in shown[:beside]),
+                *([tie.MARK if row.trial in tied else ""] if any_tied else []),
+                *(_score(row, name) for name in shown[beside:]),
                 *([_tested(row.cnn_recipe is not None, row.cnn_accuracy)] if has_cnn else []),
                 *([_tested(row.full_kernel_accuracy is not None, row.full_kernel_accuracy)] if has_kernel else []),
                 *([text.count(row.params)] if roomy else []),
@@ -77,7 +88,8 @@ def leaderboard(
             )
         )
     validated = (*(["CNN>"] if has_cnn else []), *(["kernel>"] if has_kernel else []))
-    scores = tuple(f"{_short(name)}>" for name in shown)
+    scores = [f"{_short(name)}>" for name in shown]
+    scores[beside:beside] = [""] if any_tied else []
     size, cost = (("params>",), ("time>",)) if roomy else ((), ())
     heads = ("#>", "trial>", *scores, *validated, *size, "FLOPs>", *cost, "architecture")
     return _table(heads, lines, width, [None if row.state == "COMPLETE" else "dim" for row in rows])
@@ -87,11 +99,12 @@ def trial(
     row: Row,
     architecture: Architecture | None,
     image_shape: Sequence[int],
+    num_classes: int,
     width: int = 80,
     validated: Sequence[Validation] = (),
     rungs: Sequence[Score] = (),
 ) -> RenderableType:
-    """Return everything about a trial: what it is, what it scored, its nodes with their output shapes."""
+    """Return everything about a trial: what it is, what it scored, and its architecture as a tree."""
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
@@ -103,7 +116,10 @@ def trial(
     if row.parameters:
         lines.append(("parameters", ", ".join(f"{name}={value}" for name, value in row.parameters.items())))
     if row.params is not None:
-        lines.append(("at width 64", f"{text.count(row.params)} parameters, {text.count(row.flops)} FLOPs an image"))
+        size = f"{text.count(row.params)} parameters, {text.count(row.flops)} FLOPs an image"
+        if architecture is not None and row.params != architecture.count_parameters(image_shape, num_classes):
+            size += ", as the space counts"
+        lines.append(("size", size))
     for name in row.scores:
         if name not in ("params", "flops"):
             lines.append((name, _score(row, name)))
@@ -125,9 +141,19 @@ def trial(
         facts.add_row(Text(name, style="bold"), Text(value_text))
     if architecture is None:
         return facts
-    nodes = listing(architecture, image_shape)
-    table = _table(("node>", "op", "reads", "output"), nodes, width, [None] * len(nodes))
-    return Group(facts, Text(), table)
+    nodes = [
+        (
+            str(one.node),
+            one.drawn,
+            one.output,
+            "" if one.params is None else text.count(one.params),
+            "" if one.flops is None else text.count(one.flops),
+            ", ".join(map(str, one.reads)),
+        )
+        for one in tree(architecture, image_shape, num_classes)
+    ]
+    heads = ("node>", "at width 64", "output", "params>", "FLOPs>", "reads")
+    return Group(facts, Text(), _table(heads, nodes, width, [None] * len(nodes)))
 
 
 def studies(rows: Sequence[StudyRow], width: int = 80) -> Table:

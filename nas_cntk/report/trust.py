@@ -13,7 +13,7 @@ from nas_cntk.report import tables
 from nas_cntk.report.rows import Directions, Row
 from nas_cntk.validate.health import Correlation, Health, Validated, health
 
-_TARGETS = (("cnn", "standard"), ("cnn", "paper"), ("kernel", None))
+TARGETS = (("cnn", "standard"), ("cnn", "paper"), ("kernel", None))
 
 
 def target_name(kind: str, recipe: str | None) -> str:
@@ -27,7 +27,7 @@ def trust(rows: Sequence[Row], directions: Directions, validated: Sequence[Valid
     sign = 1.0 if directions[name] == "maximize" else -1.0
     scored = {row.key: row for row in reversed(rows) if row.key is not None and name in row.scores}
     found = []
-    for kind, recipe in _TARGETS:
+    for kind, recipe in TARGETS:
         points, taken = [], []
         for one in validated:
             row = scored.get(one.key)

@@ -61,6 +61,16 @@ def test_a_board_ranked_by_size_has_each_size_once() -> None:
     assert head.lower().split() == ["#", "trial", "params", "flops", "time", "architecture"]
 
 
+@pytest.mark.parametrize("directions", [{"holdout_accuracy": "maximize"}, {"flops": "minimize"}])
+def test_ties_are_marked_in_a_column_of_their_own(directions: dict[str, str]) -> None:
+    made, architectures = rows()
+    lines = printed(tables.leaderboard(made, directions, architectures, 80, frozenset({1}))).splitlines()
+    assert max(map(len, lines)) <= 80 and lines[3].count("≈") == 1 and "≈" not in lines[2] + lines[4]
+    places = {line.index("98.77 ± 0.25 %") for line in lines[2:4]} if "holdout_accuracy" in directions else {0}
+    assert len(places) == 1, "scores stand below each other"
+    assert "≈" not in printed(tables.leaderboard(made, directions, architectures))
+
+
 def test_in_a_wide_terminal_nothing_is_cut() -> None:
     made, architectures = rows()
     body = printed(tables.leaderboard(made, {"holdout_accuracy": "maximize"}, architectures, 200), 200)
@@ -71,13 +81,14 @@ def test_in_a_wide_terminal_nothing_is_cut() -> None:
 def test_a_trial_shows_its_nodes_with_shapes() -> None:
     made, architectures = rows()
     arch = next(iter(architectures.values()))
-    body = printed(tables.trial(made[0], arch, (32, 32, 3)))
+    body = printed(tables.trial(made[0], arch, (32, 32, 3), 10))
     assert max(map(len, body.splitlines())) <= 80
     assert "98.77 ± 0.25 %" in body and "backend cpu; ridge 0, jitter 1e-09" in body
     assert body.count("12.3M") == 1, "size is shown once"
     assert listing(arch, (32, 32, 3))[1] == ("1", "conv 3x3", "0", "32x32")
-    assert "avg_pool 2x2 stride 2" in body and "16x16" in body and "14x14" in body
-    assert "cost: predicted" in printed(tables.trial(made[2], None, (32, 32, 3)))
+    assert "avg_pool 2x2 stride 2" in body and "16x16x64" in body and "14x14x64" in body
+    assert "├─● relu" in body and "●─╯ add" in body and "12544 features" in body
+    assert "cost: predicted" in printed(tables.trial(made[2], None, (32, 32, 3), 10))
 
 
 def test_the_list_of_studies_fits_80_columns() -> None:

@@ -84,7 +84,7 @@ def test_the_leaderboard_has_columns_for_what_is_validated(width: int) -> None:
 
 def test_a_trial_says_how_it_was_validated() -> None:
     known = [validation("k0", 0.98, recipe="paper"), validation("k0", None), validation("k0", 0.99, "kernel", None)]
-    body = printed(tables.trial(rows(1, known)[0], net(), (8, 8, 1), 80, known))
+    body = printed(tables.trial(rows(1, known)[0], net(), (8, 8, 1), 10, 80, known))
     assert max(map(len, body.splitlines())) <= 80
     words = " ".join(body.split())
     assert "CNN, paper 98.00 ± 0.50 % of 397 test images (best on test, as the paper reports: 99.50 %)" in words
