@@ -15,6 +15,7 @@ from nas_cntk import regression
 from nas_cntk.errors import RegressionError
 from nas_cntk.scores import PREFIX, SCORES, Kind, ScoreKind, parse_scores, standard_error
 from nas_cntk.scores.combined import COMPONENTS, combined
+from nas_cntk.scores.gain import PARTS, alignment_gain
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +156,7 @@ def score_family(
         arch.check(image_shape)
     if num_classes is None:
         num_classes = 1 + max((int(labels.max()) for labels in (y, y_holdout) if len(labels)), default=0)
-    kinds = tuple(dict.fromkeys(kind.needs_kernel for kind in asked if kind.needs_kernel is not None))
+    kinds = tuple(dict.fromkeys(kernel for kind in asked for kernel in kind.kernels))
     finite = network_names([wanted.name for wanted in asked])
     share = 1.0 if not finite else 0.5 if kinds else 0.0  # of the kernels in the progress
     name = "none"
@@ -240,6 +241,8 @@ class _Kernels:
                     self.values[at].update(_regression_values(PREFIX[kind], fitted, tested))
                     if kind == self.kinds[0]:
                         self.first[at] = fitted, tested
+                if all(part in self.values[at] for part in PARTS):
+                    self.values[at]["alignment_gain"] = alignment_gain(self.values[at])
                 self.subset[at] = size
             work = float(cost.entry_layers([archs[at] for at in left], x.shape[1:], pairs))
             spent = time.perf_counter() - started
@@ -310,4 +313,5 @@ def _regression_values(prefix: str, fitted: regression.Fit, holdout: regression.
         prefix + "loo_mse": fitted.loo_mse,
         prefix + "log_marginal_likelihood": fitted.log_marginal_likelihood,
         prefix + "alignment": fitted.alignment,
+        prefix + "correlation_alignment": fitted.correlation_alignment,
     }

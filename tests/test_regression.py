@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,39 @@ def test_alignment_is_the_cosine_of_the_centred_matrices(problem) -> None:
     assert regression.alignment(y_targets @ y_targets.T, y_targets) == pytest.approx(1)
     assert regression.alignment(np.ones((N, N)), y_targets) == 0
     assert regression.alignment(np.full((N, N), 0.1, np.float32), y_targets) == 0
+
+
+def unbiased_hsic(k: Any, labels: Any) -> float:
+    """Equation 5 of Song et al. (2012), term by term."""
+    n = len(k)
+    a, b, one = k - np.diag(np.diag(k)), labels - np.diag(np.diag(labels)), np.ones(len(k))
+    terms = (
+        np.trace(a @ b) + (one @ a @ one) * (one @ b @ one) / ((n - 1) * (n - 2)) - 2 / (n - 2) * (one @ a @ b @ one)
+    )
+    return float(terms / (n * (n - 3)))
+
+
+def test_correlation_alignment_is_that_of_the_unbiased_estimates(problem) -> None:
+    k, _, y, _ = problem
+    y_targets = regression.targets(y, CLASSES)
+    scale = np.sqrt(np.diag(k))
+    c, labels = k / np.outer(scale, scale), y_targets @ y_targets.T
+    expected = unbiased_hsic(c, labels) / np.sqrt(unbiased_hsic(c, c) * unbiased_hsic(labels, labels))
+    assert regression.fit(k, y, CLASSES).correlation_alignment == pytest.approx(expected, rel=1e-9)
+    weights = np.random.default_rng(1).uniform(0.1, 10, N)
+    assert regression.correlation_alignment(k * np.outer(weights, weights), y_targets) == pytest.approx(expected)
+    assert regression.correlation_alignment(labels, y_targets) == pytest.approx(1)
+    assert regression.correlation_alignment(np.ones((N, N)), y_targets) == 0
+    assert regression.correlation_alignment(np.full((N, N), 0.1, np.float32), y_targets) == 0
+    assert regression.correlation_alignment(np.eye(3), y_targets[:3]) == 0
+
+
+def test_labels_at_random_are_not_aligned_on_average(problem) -> None:
+    k, _, y, _ = problem
+    rng = np.random.default_rng(2)
+    found = [regression.correlation_alignment(k, regression.targets(rng.permutation(y), CLASSES)) for _ in range(400)]
+    biased = [regression.alignment(k, regression.targets(rng.permutation(y), CLASSES)) for _ in range(400)]
+    assert abs(np.mean(found)) < 4 * np.std(found) / 20 < np.mean(biased), "the diagonal aligns with any labels"
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -11,7 +11,15 @@ import pytest
 from nas_cntk import Architecture, Builder, kernel, regression, scoring
 from nas_cntk.errors import BackendUnavailable, IllegalArchitecture, KernelError, RegressionError, UsageError
 
-NAMES = ("holdout_accuracy", "holdout_mse", "loo_accuracy", "loo_mse", "log_marginal_likelihood", "alignment")
+NAMES = (
+    "holdout_accuracy",
+    "holdout_mse",
+    "loo_accuracy",
+    "loo_mse",
+    "log_marginal_likelihood",
+    "alignment",
+    "correlation_alignment",
+)
 
 
 def chain(head: str = "flatten", trainable: bool = True) -> Architecture:
@@ -31,17 +39,19 @@ def split() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return x[:30], y[:30], x[30:], y[30:]
 
 
+BOTH = ("alignment_gain", "combined")
 NETWORK = ("synflow", "naswot", "jacov", "grad_norm", "zico", "short_training", "combined")
 
 
 def test_every_score_has_its_names_direction_and_kernel() -> None:
-    expected = {*NAMES, *(f"nngp_{name}" for name in NAMES), "flops", "params", *NETWORK}
+    expected = {*NAMES, *(f"nngp_{name}" for name in NAMES), "alignment_gain", "flops", "params", *NETWORK}
     assert set(scoring.SCORES) == expected
     for name, kind in scoring.SCORES.items():
         assert kind.name == name and kind.summary
         assert kind.needs_network == (name in NETWORK)
         without = name in ("flops", "params") or (name in NETWORK and name != "combined")
-        assert kind.needs_kernel == (None if without else "nngp" if name.startswith("nngp_") else "ntk")
+        one = ("nngp" if name.startswith("nngp_") else "ntk",)
+        assert kind.kernels == (() if without else ("ntk", "nngp") if name in BOTH else one)
         smaller_is_better = name in ("flops", "params") or name.endswith("mse")
         assert kind.direction == ("minimize" if smaller_is_better else "maximize")
 
@@ -91,6 +101,7 @@ def test_both_kernels_give_all_their_scores(split, ridge) -> None:
             "loo_mse": fitted.loo_mse,
             "log_marginal_likelihood": fitted.log_marginal_likelihood,
             "alignment": fitted.alignment,
+            "correlation_alignment": fitted.correlation_alignment,
         }
         for name, value in expected.items():
             assert result.values[prefix + name] == pytest.approx(value, rel=1e-9), prefix + name
@@ -98,6 +109,8 @@ def test_both_kernels_give_all_their_scores(split, ridge) -> None:
             assert result.proxy_accuracy == holdout.accuracy
             assert (result.ridge, result.jitter) == (fitted.ridge, fitted.jitter)
             np.testing.assert_array_equal(result.holdout_correct, holdout.correct)
+    gain = result.values["correlation_alignment"] - 0.85 * result.values["nngp_correlation_alignment"]
+    assert result.values["alignment_gain"] == pytest.approx(gain, rel=1e-12)
     p = result.values["nngp_loo_accuracy"]
     assert result.standard_error == pytest.approx(math.sqrt(p * (1 - p) / 30))
     assert result.values["flops"] == arch.count_flops((5, 4, 2), 3)

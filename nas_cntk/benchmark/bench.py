@@ -26,7 +26,7 @@ TRAINING = "short_training"
 Progress = Callable[[float], None]
 Cancelled = Callable[[], bool]
 
-KERNEL_SCORES = tuple(name for name, kind in SCORES.items() if kind.needs_kernel and not kind.needs_network)
+KERNEL_SCORES = tuple(name for name, kind in SCORES.items() if kind.kernels and not kind.needs_network)
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Bench:
     def parts(self) -> tuple[str, ...]:
         """The parts that the wanted scores are computed in: the kernels together, every finite score alone."""
         names = self.wishes.scores
-        kernels = (KERNELS,) if any(SCORES[name].needs_kernel for name in names) else ()
+        kernels = (KERNELS,) if any(SCORES[name].kernels for name in names) else ()
         networks = network_names(names)
         return (*kernels, *(n for n in networks if n != TRAINING), *(n for n in networks if n == TRAINING))
 

@@ -109,7 +109,7 @@ def _values(ended: Ended, name: str) -> tuple[NDArray[np.float64], NDArray[np.bo
     if name in SIZES:
         values = [float(nasbench201.sizes(cell.text)[name == "flops"]) for cell in cells]
         return np.array(values), np.ones(len(cells), dtype=bool)
-    part = KERNELS if SCORES[name].needs_kernel else name
+    part = KERNELS if SCORES[name].kernels else name
     found = [ended.found[part].get(ended.keys[cell.text]) for cell in cells]
     values = [math.nan if one is None else one.values[name] for one in found]
     return np.array(values), np.array([one is not None for one in found])
@@ -124,7 +124,7 @@ def _seconds(ended: Ended, name: str) -> float | None:
     """Return what a cell takes, on average over the live ones that were computed."""
     names = ("params", "jacov") if name == BAR else (name,)
     parts = {part for one in names for part in network_names((one,))}
-    parts |= {KERNELS for one in names if one not in SIZES and SCORES[one].needs_kernel}
+    parts |= {KERNELS for one in names if one not in SIZES and SCORES[one].kernels}
     total = 0.0
     for part in parts:
         times = [one.seconds for one in ended.found[part].values() if one.seconds > 0]

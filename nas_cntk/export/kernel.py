@@ -122,9 +122,7 @@ def load_kernel(folder: Path, manifest: Manifest, architecture: Architecture) ->
         if not np.isfinite(array).all():
             raise ModelError(f"{path} has {name} that are not finite; export the model again")
     unknown = math.nan  # what a fit says beside its coefficients
-    fitted = regression.Fit(
-        arrays["coefficients"], about.ridge, about.jitter, about.mean_diagonal, unknown, unknown, unknown, unknown
-    )
+    fitted = regression.Fit(arrays["coefficients"], about.ridge, about.jitter, about.mean_diagonal, *[unknown] * 5)
     return KernelModel(architecture, arrays["images"], fitted, about.kernel, about.dtype)
 
 

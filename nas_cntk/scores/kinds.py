@@ -20,7 +20,7 @@ class ScoreKind:
 
     name: str
     direction: Direction
-    needs_kernel: Kind | None
+    kernels: tuple[Kind, ...]  # that it needs
     summary: str
     needs_network: bool = False  # a finite network, and so torch
 
@@ -32,6 +32,7 @@ _REGRESSION: tuple[tuple[str, Direction, str], ...] = (
     ("loo_mse", "minimize", "leave-one-out mean squared error on the subset"),
     ("log_marginal_likelihood", "maximize", "log likelihood of the subset's labels, one class on average"),
     ("alignment", "maximize", "centred alignment of kernel and labels on the subset"),
+    ("correlation_alignment", "maximize", "alignment of the kernel's correlations, of different images only"),
 )
 PREFIX: dict[Kind, str] = {"ntk": "", "nngp": "nngp_"}
 _KERNEL_NAME: dict[Kind, str] = {"ntk": "all marked layers trained", "nngp": "only the readout trained"}
@@ -49,14 +50,17 @@ SCORES: dict[str, ScoreKind] = {
     kind.name: kind
     for kind in (
         *(
-            ScoreKind(PREFIX[kernel] + name, direction, kernel, f"{summary}; {_KERNEL_NAME[kernel]}")
+            ScoreKind(PREFIX[kernel] + name, direction, (kernel,), f"{summary}; {_KERNEL_NAME[kernel]}")
             for kernel in PREFIX
             for name, direction, summary in _REGRESSION
         ),
-        ScoreKind("flops", "minimize", None, "multiply-adds of one image; at width 64, or the space's own count"),
-        ScoreKind("params", "minimize", None, "weights; at width 64, or the space's own count"),
-        *(ScoreKind(name, "maximize", None, summary, needs_network=True) for name, summary in _NETWORK),
-        ScoreKind("combined", "maximize", "ntk", "a fixed sum of the kernel's, the network's and the graph's", True),
+        ScoreKind("alignment_gain", "maximize", ("ntk", "nngp"), "what training all layers adds to that alignment"),
+        ScoreKind("flops", "minimize", (), "multiply-adds of one image; at width 64, or the space's own count"),
+        ScoreKind("params", "minimize", (), "weights; at width 64, or the space's own count"),
+        *(ScoreKind(name, "maximize", (), summary, needs_network=True) for name, summary in _NETWORK),
+        ScoreKind(
+            "combined", "maximize", ("ntk", "nngp"), "a fixed sum of the kernel's, the network's and the graph's", True
+        ),
     )
 }
 

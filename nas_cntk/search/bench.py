@@ -15,6 +15,7 @@ from nas_cntk.search.settings import Manner, Problem, identity
 
 if TYPE_CHECKING:
     from nas_cntk.data import Dataset, Split
+    from nas_cntk.scores import Kind
     from nas_cntk.scoring import ArchitectureScores, ScoreKind
     from nas_cntk.search.spaces import Space
 
@@ -47,7 +48,12 @@ class Bench:
     @property
     def needs_kernel(self) -> bool:
         """Whether any score needs a kernel."""
-        return any(kind.needs_kernel is not None for kind in self.scores)
+        return bool(self.kernels)
+
+    @property
+    def kernels(self) -> tuple[Kind, ...]:
+        """The kernels that are needed, the first score's first."""
+        return tuple(dict.fromkeys(kernel for kind in self.scores for kernel in kind.kernels))
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -81,15 +87,18 @@ class Bench:
 
         seconds = sum(network_seconds(self.networks, flops, self.subset, self.holdout) for _, flops in sizes)
         if rate is not None and self.needs_kernel:
-            kinds = len({kind.needs_kernel for kind in self.scores if kind.needs_kernel is not None})
             seconds += float(cost.entry_layers(family, self.dataset.image_shape, self.pairs())) / rate
-            seconds += len(family) * kinds * SOLVE_SECONDS * self.subset**3
+            seconds += len(family) * len(self.kernels) * SOLVE_SECONDS * self.subset**3
         return seconds
 
     def most_members(self) -> int:
         """Return of how many architectures memory holds the kernels at once."""
-        kinds = len({kind.needs_kernel for kind in self.scores if kind.needs_kernel is not None})
-        bytes_each = (8 if self.problem.dtype == "float64" else 4) * kinds * self.subset * (self.subset + self.holdout)
+        bytes_each = (
+            (8 if self.problem.dtype == "float64" else 4)
+            * len(self.kernels)
+            * self.subset
+            * (self.subset + self.holdout)
+        )
         return max(1, MEMORY // bytes_each) if bytes_each else MOST_UNBOUND
 
     def score(

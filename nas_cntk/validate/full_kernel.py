@@ -24,8 +24,8 @@ def kernel_kind(bench: Bench, trainable: bool) -> Single:
     """Return which kernel is validated: that of the study's first score with one, the ntk if there is none."""
     names = bench.study.identity.get("score", [])
     assert isinstance(names, list)
-    needed = [SCORES[name].needs_kernel for name in names if name in SCORES]
-    kind: Single = next((kernel for kernel in needed if kernel is not None), "ntk")
+    needed = [kernel for name in names if name in SCORES for kernel in SCORES[name].kernels]
+    kind: Single = next(iter(needed), "ntk")
     return kind if trainable else "nngp"
 
 

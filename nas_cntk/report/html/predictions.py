@@ -180,8 +180,8 @@ def _of_kernel(board: Board, row: Row, dataset: Dataset, max_seconds: float, say
         data.standardise(dataset), _int(identity["subset"]), _int(identity["holdout"]), _int(identity["seed"])
     )
     n, m = len(split.x), len(split.x_holdout)
-    kinds = [SCORES[name].needs_kernel for name in board.directions if name in SCORES]
-    kind: Any = next((found for found in kinds if found is not None), "ntk") if architecture.trainable else "nngp"
+    kinds = [kernel for name in board.directions if name in SCORES for kernel in SCORES[name].kernels]
+    kind: Any = next(iter(kinds), "ntk") if architecture.trainable else "nngp"
     backend = resolve_backend("auto")
     seconds = cost.entry_layers(architecture, dataset.image_shape, n * (n + 1) // 2 + n * m) / cost.measure_rate(
         backend
