@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas_cntk import completion
-from nas_cntk import config as configuration
 from nas_cntk.benchmark.command import app as benchmark_app
 from nas_cntk.errors import NasCntkError, StudyError, UsageError
 from nas_cntk.paper.command import app as paper_app
@@ -37,6 +35,7 @@ app = typer.Typer(
     name="nas-cntk",
     help="Search neural architectures with exact convolutional neural tangent kernels.",
     epilog="Begin with: nas-cntk search",
+    add_completion=False,
     pretty_exceptions_enable=False,
     **_SETTINGS,
 )
@@ -49,19 +48,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(paper_app, name="paper")
 app.add_typer(benchmark_app, name="benchmark")
 
-Config = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        is_eager=True,
-        callback=configuration.read,
-        help="Take options from a TOML file; options given here win.",
-    ),
-]
 Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
-StudyName = Annotated[
-    str | None, typer.Option("--study", help="Study; the newest if not given.", autocompletion=completion.studies)
-]
+StudyName = Annotated[str | None, typer.Option("--study", help="Study; the newest if not given.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and the last line, and nothing else.")]
 JsonLines = Annotated[bool, typer.Option("--json-lines", help="Print a JSON object for each event, for programs.")]
@@ -72,11 +60,7 @@ Holdout = Annotated[int, typer.Option(min=1, help="Images that they are tested o
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split and of the sampler.")]
 ScoreNames = Annotated[
     str,
-    typer.Option(
-        "--score",
-        help="Scores, comma-separated; the first ranks, two or more make a Pareto front.",
-        autocompletion=completion.scores,
-    ),
+    typer.Option("--score", help="Scores, comma-separated; the first ranks, two or more make a Pareto front."),
 ]
 Ridge = Annotated[str, typer.Option(help='Ridge, relative to the mean diagonal; or "loo": by leave-one-out.')]
 Dtype = Annotated[str, typer.Option(help="Arithmetic of the kernels: float32 or float64.")]
@@ -94,10 +78,7 @@ MaxTrialSeconds = Annotated[
 Backend = Annotated[str | None, typer.Option(help="Kernel backend: auto, cpu, cuda or reference; auto at first.")]
 Sampler = Annotated[
     str | None,
-    typer.Option(
-        help="tpe, random, evolution (one score) or nsga2; at first tpe, nsga2 for several scores.",
-        autocompletion=completion.samplers,
-    ),
+    typer.Option(help="tpe, random, evolution (one score) or nsga2; at first tpe, nsga2 for several scores."),
 ]
 Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes that search together; cores are divided.")]
 PruneLevel = Annotated[
@@ -126,15 +107,9 @@ SamplerSetting = Annotated[
 
 @app.command(epilog="Example: nas-cntk search --data cifar10:cifar-10-batches-py --image-size 8 --space stages")
 def search(
-    context: typer.Context,
     data: Data = "digits",
     image_size: ImageSize = None,
-    space: Annotated[
-        str,
-        typer.Option(
-            help="Search space: plain, resnet, stages, nasbench201, or FILE.py.", autocompletion=completion.spaces
-        ),
-    ] = "plain",
+    space: Annotated[str, typer.Option(help="Search space: plain, resnet, stages, nasbench201, or FILE.py.")] = "plain",
     trials: Trials = None,
     subset: Subset = 2000,
     holdout: Holdout = 2000,
@@ -146,10 +121,7 @@ def search(
     siblings: Siblings = None,
     batch: Batch = None,
     workers: Workers = 1,
-    study: Annotated[
-        str | None,
-        typer.Option(help="Name; an existing study of equal identity goes on.", autocompletion=completion.studies),
-    ] = None,
+    study: Annotated[str | None, typer.Option(help="Name; an existing study of equal identity goes on.")] = None,
     db: Db = DEFAULT_DB,
     backend: Backend = None,
     timeout: Timeout = None,
@@ -160,10 +132,6 @@ def search(
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
     json_lines: JsonLines = False,
-    config: Config = None,
-    show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print what would be searched as TOML for --config, and end.")
-    ] = False,
 ) -> None:
     """Search for architectures.
 
@@ -175,9 +143,6 @@ def search(
     from nas_cntk.search import session
     from nas_cntk.search.settings import Problem, parse_ridge
 
-    if show_config:
-        print(configuration.shown(context), end="")
-        return
     names = tuple(kind.name for kind in parse_scores(score))
     problem = Problem(
         data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
@@ -209,7 +174,6 @@ def resume(
     db: Db = DEFAULT_DB,
     quiet: Quiet = False,
     json_lines: JsonLines = False,
-    config: Config = None,
 ) -> None:
     """Go on with a study.
 
@@ -420,7 +384,6 @@ def validate(
     quiet: Quiet = False,
     as_json: Json = False,
     json_lines: JsonLines = False,
-    config: Config = None,
 ) -> None:
     """Train the best as CNNs and fit them as full-dataset kernels.
 

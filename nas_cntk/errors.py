@@ -8,7 +8,6 @@
     │   └── UnsupportedByBackend   an architecture that this backend (only ``cuda``) does not compute
     ├── RegressionError            targets or kernels that no regression can be solved with
     ├── DataError                  a dataset that cannot be read, or does not hold what the split needs
-    ├── ConfigError                a configuration file that cannot be read, or says what no option says
     ├── SpaceError                 a search space that cannot be loaded or proposes nothing usable
     ├── StudyError                 a study that is unknown, or whose identity changed
     ├── ModelError                 a folder that holds no exported model, or a damaged one, or cannot be written
@@ -52,10 +51,6 @@ class RegressionError(NasCntkError):
 
 class DataError(NasCntkError):
     """A dataset that cannot be read, or does not hold what the split needs."""
-
-
-class ConfigError(NasCntkError):
-    """A configuration file that cannot be read, or says what no option says."""
 
 
 class SpaceError(NasCntkError):
