@@ -109,7 +109,7 @@ def test_both_kernels_give_all_their_scores(split, ridge) -> None:
             assert result.proxy_accuracy == holdout.accuracy
             assert (result.ridge, result.jitter) == (fitted.ridge, fitted.jitter)
             np.testing.assert_array_equal(result.holdout_correct, holdout.correct)
-    gain = result.values["correlation_alignment"] - 0.85 * result.values["nngp_correlation_alignment"]
+    gain = result.values["correlation_alignment"] - 0.7 * result.values["nngp_correlation_alignment"]
     assert result.values["alignment_gain"] == pytest.approx(gain, rel=1e-12)
     p = result.values["nngp_loo_accuracy"]
     assert result.standard_error == pytest.approx(math.sqrt(p * (1 - p) / 30))
