@@ -169,6 +169,7 @@ def _begin(
             "prune_level": level,
             "image_shape": list(bench.dataset.image_shape),
             "num_classes": bench.dataset.num_classes,
+            "asked": options.asked,
         },
         sampler=sampler,
         versions=_versions(),

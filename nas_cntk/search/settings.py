@@ -55,6 +55,7 @@ class Options:
     sampler_settings: Mapping[str, object] | None = None
     workers: int = 1  # processes
     prune_level: float | None = None  # of the test that drops a candidate at a rung; 0: never
+    asked: Mapping[str, object] | None = None  # the file and the flags that this came from; a new study keeps them
 
 
 def parse_ridge(text: str) -> float | str:
