@@ -2,6 +2,7 @@
 # make test      the tests
 # make check     the whole gate: format, lint, types, docs/cli.md up to date, tests
 # make bench     the benchmarks, correctness first
+# make docs      the documentation as a site in site/, warnings as errors
 # make clean     remove .venv and what was built (never runs/)
 #
 # PYTHON=python3.13 chooses the interpreter; SEARCH_ARGS and PYTEST_ARGS are passed on; PYTEST_PROCESSES=0 runs
@@ -21,7 +22,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: install search test check bench clean
+.PHONY: install search test check bench docs clean
 
 install: .venv/.package
 
@@ -41,8 +42,12 @@ check: install
 bench: install
 	$(BIN)/python benchmarks
 
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+	@echo "the documentation is in site/index.html"
+
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis nas_cntk/kernels/*.so
+	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis nas_cntk/kernels/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What we depend on, with what builds and checks the package. The package itself comes after, so that a
@@ -66,4 +71,11 @@ clean:
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	@for core in .venv/lib/python3*/site-packages/nas_cntk/kernels/_native*.so; do \
 		cp "$$core" nas_cntk/kernels/.core && mv nas_cntk/kernels/.core "nas_cntk/kernels/$${core##*/}"; done
+	@touch $@
+
+# What builds the site; it reads the sources, and needs no installed nas-cntk.
+.venv/.docs: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv/docs-requirements.txt
+	@$(BIN)/python -m pip install --quiet -r .venv/docs-requirements.txt
 	@touch $@

@@ -33,6 +33,7 @@ COMMANDS = (
     ("benchmark", "nasbench201"),
     ("studies",),
     ("studies", "list"),
+    ("studies", "config"),
     ("studies", "rename"),
     ("studies", "delete"),
     ("clean",),

@@ -32,7 +32,8 @@ class CNTKClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         arch: the architecture; its ntk is the kernel.
         ridge: a multiple of the kernel's mean diagonal, or "loo": the best by leave-one-out.
-        backend, dtype: as for `nas_cntk.kernel`.
+        backend: as for `nas_cntk.kernel`.
+        dtype: as for `nas_cntk.kernel`.
         image_shape: (h, w, c) of images that come flattened, shape (n, h w c). Without it a row of a matrix is one
             position of so many channels, an image of 1x1, and an architecture on it is a fully connected network.
 

@@ -6,13 +6,49 @@ import io
 import json
 import signal
 import sys
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_cntk import completion
 from nas_cntk.benchmark.command import app as benchmark_app
+from nas_cntk.config.command import studies_config
+from nas_cntk.config.effective import as_asked, print_options
 from nas_cntk.errors import NasCntkError, StudyError, UsageError
+from nas_cntk.options import (
+    LONGEST,
+    MOST_TRIALS,
+    Backend,
+    Batch,
+    Config,
+    Data,
+    Db,
+    Download,
+    Dtype,
+    Holdout,
+    ImageSize,
+    Json,
+    JsonLines,
+    MaxTrialSeconds,
+    PruneLevel,
+    Quiet,
+    Ridge,
+    Sampler,
+    SamplerSetting,
+    ScoreNames,
+    Seed,
+    ShowConfig,
+    Siblings,
+    SkipBad,
+    SpaceName,
+    StudyName,
+    Subset,
+    Timeout,
+    Trials,
+    Workers,
+)
 from nas_cntk.paper.command import app as paper_app
 from nas_cntk.report.text import DEFAULT_DB
 
@@ -35,7 +71,6 @@ app = typer.Typer(
     name="nas-cntk",
     help="Search neural architectures with exact convolutional neural tangent kernels.",
     epilog="Begin with: nas-cntk search",
-    add_completion=False,
     pretty_exceptions_enable=False,
     **_SETTINGS,
 )
@@ -47,69 +82,15 @@ app.add_typer(studies_app, name="studies")
 app.add_typer(data_app, name="data")
 app.add_typer(paper_app, name="paper")
 app.add_typer(benchmark_app, name="benchmark")
-
-Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
-StudyName = Annotated[str | None, typer.Option("--study", help="Study; the newest if not given.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and the last line, and nothing else.")]
-JsonLines = Annotated[bool, typer.Option("--json-lines", help="Print a JSON object for each event, for programs.")]
-Data = Annotated[str, typer.Option(help="Data: digits, cifar10:PATH, npz:PATH, idx:DIR or folder:DIR.")]
-ImageSize = Annotated[int | None, typer.Option(min=1, help="Average images down to N x N pixels.")]
-Subset = Annotated[int, typer.Option(min=1, help="Images that kernels are fitted on.")]
-Holdout = Annotated[int, typer.Option(min=1, help="Images that they are tested on.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split and of the sampler.")]
-ScoreNames = Annotated[
-    str,
-    typer.Option("--score", help="Scores, comma-separated; the first ranks, two or more make a Pareto front."),
-]
-Ridge = Annotated[str, typer.Option(help='Ridge, relative to the mean diagonal; or "loo": by leave-one-out.')]
-Dtype = Annotated[str, typer.Option(help="Arithmetic of the kernels: float32 or float64.")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 to its path if it is not there.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out images of a folder that cannot be read.")]
-MOST_TRIALS = 1_000_000
-LONGEST = 1e9  # seconds: thirty years, and no infinity, which JSON has no word for
-Trials = Annotated[int | None, typer.Option(min=1, max=MOST_TRIALS, help="Total of trials to reach; 30 at first.")]
-Timeout = Annotated[
-    float | None, typer.Option(min=1e-6, max=LONGEST, help="End the whole run after this many seconds.")
-]
-MaxTrialSeconds = Annotated[
-    float | None, typer.Option(min=1e-6, max=LONGEST, help="Skip proposals predicted to take longer; 300 at first.")
-]
-Backend = Annotated[str | None, typer.Option(help="Kernel backend: auto, cpu, cuda or reference; auto at first.")]
-Sampler = Annotated[
-    str | None,
-    typer.Option(help="tpe, random, evolution (one score) or nsga2; at first tpe, nsga2 for several scores."),
-]
-Workers = Annotated[int, typer.Option(min=1, max=1024, help="Processes that search together; cores are divided.")]
-PruneLevel = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=0.5,
-        help="Drop candidates that are worse than the best on a part of the subset, at this level of a"
-        " paired test, for example 0.01; 0: never.",
-    ),
-]
-Siblings = Annotated[
-    bool | None,
-    typer.Option(
-        "--siblings/--no-siblings",
-        help="Score with a proposal what comes nearly free, such as its beginnings and other heads; yes at first.",
-    ),
-]
-Batch = Annotated[
-    int | None, typer.Option(min=1, max=1000, help="Proposals asked for at once and scored in one pass; 1 at first.")
-]
-SamplerSetting = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=VALUE", help="A setting of the sampler; may be repeated.")
-]
+studies_app.command("config", epilog="Example: nas-cntk studies config digits-plain-1 > nas.toml")(studies_config)
 
 
 @app.command(epilog="Example: nas-cntk search --data cifar10:cifar-10-batches-py --image-size 8 --space stages")
 def search(
+    ctx: typer.Context,
     data: Data = "digits",
     image_size: ImageSize = None,
-    space: Annotated[str, typer.Option(help="Search space: plain, resnet, stages, nasbench201, or FILE.py.")] = "plain",
+    space: SpaceName = "plain",
     trials: Trials = None,
     subset: Subset = 2000,
     holdout: Holdout = 2000,
@@ -121,7 +102,10 @@ def search(
     siblings: Siblings = None,
     batch: Batch = None,
     workers: Workers = 1,
-    study: Annotated[str | None, typer.Option(help="Name; an existing study of equal identity goes on.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(autocompletion=completion.studies, help="Name; an existing study of equal identity goes on."),
+    ] = None,
     db: Db = DEFAULT_DB,
     backend: Backend = None,
     timeout: Timeout = None,
@@ -132,12 +116,16 @@ def search(
     skip_bad: SkipBad = False,
     quiet: Quiet = False,
     json_lines: JsonLines = False,
+    config: Config = None,
+    show_config: ShowConfig = False,
 ) -> None:
     """Search for architectures.
 
     Without options it searches the plain space on the digits that scikit-learn brings.
     The study is kept in the database: Ctrl-C, or a kill, loses nothing but the trial in progress.
     """
+    if show_config:
+        return print_options(ctx)
     from nas_cntk.report.views import search_view
     from nas_cntk.scoring import parse_scores
     from nas_cntk.search import session
@@ -150,6 +138,7 @@ def search(
     options = _options(
         trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level, siblings, batch
     )
+    options = replace(options, asked=as_asked(ctx))
     with search_view(_console(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.search(db, study, problem, options, view)
     _end(view, ended, db, quiet, json_lines)
@@ -157,6 +146,7 @@ def search(
 
 @app.command(epilog="Example: nas-cntk resume --trials 60")
 def resume(
+    ctx: typer.Context,
     study: StudyName = None,
     trials: Annotated[
         int | None, typer.Option(min=1, max=MOST_TRIALS, help="Another total of trials to reach.")
@@ -174,12 +164,16 @@ def resume(
     db: Db = DEFAULT_DB,
     quiet: Quiet = False,
     json_lines: JsonLines = False,
+    config: Config = None,
+    show_config: ShowConfig = False,
 ) -> None:
     """Go on with a study.
 
     It goes on to the total that is stored with it, or to the one given. Limits, backend and sampler may change; the
     change is recorded.
     """
+    if show_config:
+        return print_options(ctx)
     from nas_cntk.report.views import search_view
     from nas_cntk.search import session
 
@@ -351,6 +345,7 @@ def report(
 
 @app.command(epilog="Example: nas-cntk validate --spread 12")
 def validate(
+    ctx: typer.Context,
     trials: Annotated[
         list[int] | None, typer.Argument(metavar="TRIAL", min=0, help="Trials by number; else the best.")
     ] = None,
@@ -384,12 +379,16 @@ def validate(
     quiet: Quiet = False,
     as_json: Json = False,
     json_lines: JsonLines = False,
+    config: Config = None,
+    show_config: ShowConfig = False,
 ) -> None:
     """Train the best as CNNs and fit them as full-dataset kernels.
 
     Both are tested on the test set, which nothing else touches, and recorded; then it says how far the proxy score
     can be trusted here. Ctrl-C, or a kill, loses seconds: the same command goes on.
     """
+    if show_config:
+        return print_options(ctx)
     from nas_cntk.report.views import validation_view
     from nas_cntk.validate import session
     from nas_cntk.validate.wishes import Wishes
@@ -494,7 +493,7 @@ def studies_list(db: Db = DEFAULT_DB, as_json: Json = False) -> None:
 
 @studies_app.command("rename", epilog="Example: nas-cntk studies rename digits-plain-1 baseline")
 def studies_rename(
-    name: Annotated[str, typer.Argument(help="Study.")],
+    name: Annotated[str, typer.Argument(autocompletion=completion.studies, help="Study.")],
     to: Annotated[str, typer.Argument(help="Its new name.")],
     db: Db = DEFAULT_DB,
 ) -> None:
@@ -518,7 +517,7 @@ def studies_rename(
 
 @studies_app.command("delete", epilog="Example: nas-cntk studies delete digits-plain-1 --yes")
 def studies_delete(
-    name: Annotated[str, typer.Argument(help="Study.")],
+    name: Annotated[str, typer.Argument(autocompletion=completion.studies, help="Study.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     db: Db = DEFAULT_DB,
 ) -> None:
@@ -646,7 +645,9 @@ def data_inspect(
     subset: Subset = 2000,
     holdout: Holdout = 2000,
     seed: Seed = 0,
-    space: Annotated[str, typer.Option(help="Search space whose cost is predicted.")] = "plain",
+    space: Annotated[
+        str, typer.Option(autocompletion=completion.spaces, help="Search space whose cost is predicted.")
+    ] = "plain",
     backend: Annotated[str, typer.Option(help="Kernel backend that it is predicted for.")] = "auto",
     sheet: Annotated[
         str | None, typer.Option("--contact-sheet", metavar="FILE.png", help="Write images of every class as a PNG.")

@@ -11,6 +11,7 @@
     ├── SpaceError                 a search space that cannot be loaded or proposes nothing usable
     ├── StudyError                 a study that is unknown, or whose identity changed
     ├── ModelError                 a folder that holds no exported model, or a damaged one, or cannot be written
+    ├── ConfigError                a file of options that cannot be read, or is no TOML
     ├── RecordsError               a database that is not ours, read-only, locked, full or too new
     └── UsageError                 options that contradict each other (exit code 2)
 
@@ -63,6 +64,10 @@ class StudyError(NasCntkError):
 
 class ModelError(NasCntkError):
     """A folder that holds no exported model, a damaged one, or one that cannot be written."""
+
+
+class ConfigError(NasCntkError):
+    """A file of options that cannot be read, or is no TOML."""
 
 
 class RecordsError(NasCntkError):

@@ -47,6 +47,7 @@ def test_the_pins_fit_the_ranges(repository: Path, pyproject: dict[str, Any]) ->
         *pyproject["project"]["dependencies"],
         *extras["train"],
         *extras["dev"],
+        *extras["docs"],
     ]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)

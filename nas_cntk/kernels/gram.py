@@ -326,6 +326,8 @@ def gram(
 ) -> Gram | tuple[Gram, Gram]:
     """Return the Gram matrix of images, which can be extended, and resumed where it is on disk.
 
+    Backend, dtype, devices and cancelled are those of `nas_cntk.kernel`.
+
     Args:
         x: images, shape (n, h, w, c), standardised by the caller; kept by reference.
         store: a folder for the tiles. One that holds this matrix already, or a part of it, or that of the first of
@@ -333,7 +335,7 @@ def gram(
             if the budget allows, else in a temporary folder that goes when the matrix does.
         memory: what matrix and computation may take, in bytes or such as "2GiB"; by default half of what is
             available. Of a matrix on disk only the computation counts.
-        kind, backend, dtype, devices, cancelled: those of `nas_cntk.kernel`; "both" gives a pair (nngp, ntk).
+        kind: that of `nas_cntk.kernel`; "both" gives a pair (nngp, ntk).
         progress: called with the fraction of the matrix that is done, a resumed one not from 0 on; see `meter`.
 
     Raises:

@@ -171,6 +171,7 @@ def _begin(
             **asdict(manner),
             "image_shape": list(bench.dataset.image_shape),
             "num_classes": bench.dataset.num_classes,
+            "asked": options.asked,
         },
         sampler=sampler,
         versions=_versions(),

@@ -56,6 +56,7 @@ class Options:
     prune_level: float | None = None
     siblings: bool | None = None
     batch: int | None = None
+    asked: Mapping[str, object] | None = None  # the file and the flags that this came from; a new study keeps them
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,240 @@
+"""The best cell that a search has found against what it has spent, for several ways to judge a proposal.
+
+    nas-cntk benchmark nasbench201 --table odd.csv --data cifar10:PATH --cells 1000 --subset 300 --holdout 50 \\
+        --score alignment_gain,alignment,combined,jacov,naswot,params,flops --csv cells.csv --json > cells.json
+    python benchmarks/equal_budget.py cells.csv cells.json cifar10.csv [--seeds 50] [--plot equal_budget.png]
+
+The pool are the cells of the CSV; nothing is computed anew. A proposal outside the pool becomes the pool's nearest cell
+in the six edges that is not scored yet, for every way alike; equals are drawn. After each score the cell that scores
+best so far counts with its accuracy after 200 epochs, which no way sees.
+
+What a score costs is the mean over the pool, in seconds as they were measured, and in operations: 30 per entry-layer of
+a kernel, two per multiply-add of a network, a gradient counting as two passes. Twelve epochs are 25,000 images each,
+three passes; their seconds are predicted at `--rate` multiply-adds a second. Dead cells cost nothing, for all alike.
+"parameters + jacov" is the sum of the logs of the ranks within the pool, which a search could not know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from nas_cntk import nasbench201
+from nas_cntk.kernels import cost
+from nas_cntk.search.samplers import choose_sampler, make_sampler
+
+OPS_PER_ENTRY_LAYER = 30.0
+EPOCHS, IMAGES = 12, 25_000
+BATCH = 64  # images that a score of a finite network sees
+PASSES = {"naswot": 1.0, "jacov": 3.0}
+TOP = (1.0, 0.5, 0.1)  # points below the pool's best, at which a way has arrived
+POINTS = 60  # of a curve
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to judge proposals: the more the better; seconds and operations of each."""
+
+    name: str
+    sampler: str
+    values: Floats  # shape: (cells,)
+    seconds: Floats  # shape: (cells,)
+    operations: Floats  # shape: (cells,)
+    trials: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", help="what `benchmark nasbench201 --csv` wrote")
+    parser.add_argument("json", help="what it printed with --json")
+    parser.add_argument("table", help="the table of trained accuracies, with its columns of twelve epochs")
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--rate", type=float, default=3e10, help="multiply-adds a second of a training")
+    parser.add_argument("--plot", metavar="FILE")
+    given = parser.parse_args()
+    with open(given.cells, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with open(given.table, newline="", encoding="utf-8") as file:
+        short = {row["arch_str"]: row["cifar10_valid_12ep"] for row in csv.DictReader(file)}
+    with open(given.json, encoding="utf-8") as file:
+        summary = json.load(file)
+    accuracy = np.array([float(row["target"]) for row in rows])
+    print(f"pool of {len(rows)} cells, {sum(row['dead'] == '1' for row in rows)} dead, best {accuracy.max():.2f} %")
+    ways = _ways(rows, summary, short, given)
+    edges = np.array([[nasbench201.OPS.index(op) for op in nasbench201.parse(row["arch_str"])] for row in rows])
+    curves: dict[str, tuple[Floats, Floats]] = {}
+    for unit in ("seconds", "operations"):
+        print(f"\ncost in {unit}")
+        print("way                               final [95 %]          to 1.0, 0.5, 0.1 points below the pool's best")
+        for way in ways:
+            if way.name not in curves:
+                curves[way.name] = _searched(way, edges, accuracy, given.seeds)
+            _report(way, *curves[way.name], unit, accuracy.max())
+    if given.plot:
+        _plot(ways, curves, accuracy, given.plot)
+
+
+def _ways(
+    rows: list[dict[str, str]], summary: dict[str, Any], short: dict[str, str], given: argparse.Namespace
+) -> list[Way]:
+    dead = np.array([row["dead"] == "1" for row in rows])
+    flops = np.array([float(row["flops"]) for row in rows])
+
+    def column(name: str) -> Floats:
+        values = np.array([float(row[name] or "nan") for row in rows])
+        return np.where(np.isfinite(values) & ~dead, values, -np.inf)
+
+    def each(value: Floats | float) -> Floats:
+        return np.where(dead, 0.0, value)
+
+    n = summary["subset"]
+    pairs = n * (n + 1) // 2
+    graphs = [nasbench201.architecture(row["arch_str"]) for row, gone in zip(rows, dead, strict=True) if not gone]
+    shape = (summary["image_size"], summary["image_size"], 3)
+    work = np.mean([cost.entry_layers(graph, shape, pairs) for graph in graphs[:50]])
+    seconds = {name: one["seconds_per_cell"] for name, one in summary["scores"].items()}
+    # The held-out images, which the benchmark computes too, are no part of these scores.
+    share = pairs / (pairs + n * summary["holdout"])
+    kernel = each(seconds["alignment_gain"] * share), each(work * OPS_PER_ENTRY_LAYER)
+    network = {name: (each(seconds[name]), each(2 * flops * BATCH * PASSES[name])) for name in PASSES}
+    multiply_adds = 3 * EPOCHS * IMAGES * flops
+    trained = np.array([float(short[row["arch_str"]] or "nan") for row in rows])
+    logs = np.log(rankdata(column("params"))) + np.log(rankdata(column("jacov")))
+    combined = [sum(part) for part in zip(kernel, network["jacov"], network["naswot"], strict=True)]
+    return [
+        Way("TPE + alignment_gain", "tpe", column("alignment_gain"), *kernel, given.trials),
+        Way("random + alignment_gain", "random", column("alignment_gain"), *kernel, given.trials),
+        Way("TPE + alignment", "tpe", column("alignment"), *kernel, given.trials),
+        Way("TPE + combined", "tpe", column("combined"), *combined, given.trials),
+        Way("TPE + parameters + jacov", "tpe", logs, *network["jacov"], given.trials),
+        Way("TPE + FLOPs", "tpe", column("flops"), each(0.0), each(0.0), given.trials),
+        Way(
+            "random + 12 epochs",
+            "random",
+            np.where(np.isfinite(trained) & ~dead, trained, -np.inf),
+            each(multiply_adds / given.rate),
+            each(2 * multiply_adds),
+            given.trials,
+        ),
+    ]
+
+
+def _searched(way: Way, edges: NDArray[np.int64], accuracy: Floats, seeds: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the accuracy of the best-scored cell after each trial, and which cell each trial scored."""
+    found = np.empty((seeds, way.trials))
+    order = np.empty((seeds, way.trials), dtype=np.int64)
+    for seed in range(seeds):
+        propose, tell = _sampler(way.sampler, seed)
+        rng = np.random.default_rng([seed, 1])
+        left = np.ones(len(edges), dtype=bool)
+        best, best_value = -1, -math.inf
+        for trial in range(way.trials):
+            far = np.where(left, (edges != propose(trial)).sum(axis=1), 99)
+            cell = int(rng.choice(np.flatnonzero(far == far.min())))
+            left[cell] = False
+            value = float(way.values[cell])
+            tell(edges[cell], value)
+            if best < 0 or value > best_value:
+                best, best_value = cell, value
+            found[seed, trial], order[seed, trial] = accuracy[best], cell
+    return found, order
+
+
+def _sampler(
+    name: str, seed: int
+) -> tuple[Callable[[int], NDArray[np.int64]], Callable[[NDArray[np.int64], float], None]]:
+    """Return what proposes six ops, and what it is told: the cell that was scored in place of the proposal."""
+    rng = np.random.default_rng([seed, 0])
+    if name == "random":
+        return lambda _: rng.integers(0, len(nasbench201.OPS), 6), lambda cell, value: None
+    import optuna
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import TrialState, create_trial
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize")
+    choices = CategoricalDistribution(tuple(range(len(nasbench201.OPS))))
+    names = [f"op_{i}_{j}" for i, j in nasbench201.EDGES]
+    settings = choose_sampler(name, {}, 1)
+
+    def propose(trial: int) -> NDArray[np.int64]:
+        study.sampler = make_sampler(settings, seed, trial)
+        asked = study.ask({edge: choices for edge in names})
+        study.tell(asked, state=TrialState.FAIL)  # what is scored may be another cell
+        return np.array([asked.params[edge] for edge in names])
+
+    def tell(cell: NDArray[np.int64], value: float) -> None:
+        scored = math.isfinite(value)
+        study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE if scored else TrialState.PRUNED,
+                value=value if scored else None,
+                params={edge: int(op) for edge, op in zip(names, cell, strict=True)},
+                distributions={edge: choices for edge in names},
+            )
+        )
+
+    return propose, tell
+
+
+def _spent(way: Way, order: NDArray[np.int64], unit: str) -> Floats:
+    return np.cumsum(getattr(way, unit)[order], axis=1)
+
+
+def _report(way: Way, found: Floats, order: NDArray[np.int64], unit: str, best: float) -> None:
+    last = found[:, -1]
+    low, high = np.quantile(
+        [np.random.default_rng(i).choice(last, len(last)).mean() for i in range(1000)], (0.025, 0.975)
+    )
+    spent = _spent(way, order, unit)
+    mean, costs = found.mean(axis=0), spent.mean(axis=0)
+    arrived = []
+    for gap in TOP:
+        there = np.flatnonzero(mean >= best - gap)
+        arrived.append(f"{costs[there[0]]:.3g}" if len(there) else "-")
+    print(f"{way.name:32}  {last.mean():.2f} [{low:.2f}, {high:.2f}]  {', '.join(arrived):28}  in all {costs[-1]:.3g}")
+
+
+def _plot(ways: list[Way], curves: dict[str, tuple[Floats, NDArray[np.int64]]], accuracy: Floats, path: str) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    for axis, unit in zip(axes, ("seconds", "operations"), strict=True):
+        for way in ways:
+            found, order = curves[way.name]
+            spent = _spent(way, order, unit).mean(axis=0)
+            if spent[-1] <= 0:
+                axis.axhline(found[:, -1].mean(), linestyle=":", color="grey", label=f"{way.name} (free)")
+                continue
+            mean = found.mean(axis=0)
+            error = 1.96 * found.std(axis=0, ddof=1) / np.sqrt(len(found))
+            (line,) = axis.plot(spent, mean, label=way.name)
+            axis.fill_between(spent, mean - error, mean + error, alpha=0.2, color=line.get_color())
+        axis.axhline(accuracy.max(), color="black", linewidth=0.5)
+        axis.set_xscale("log")
+        axis.set_xlabel(f"spent, {unit}")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylim(np.quantile(accuracy, 0.6), accuracy.max() + 0.2)
+    axes[0].set_ylabel("accuracy of the best-scored cell after 200 epochs, %")
+    axes[0].legend(fontsize=8, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

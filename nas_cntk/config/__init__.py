@@ -1,0 +1,1 @@
+"""Options from a TOML file, and the options in effect as TOML."""
