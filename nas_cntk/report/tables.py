@@ -64,6 +64,9 @@ def leaderboard(
     roomy = width >= _WIDE or not (has_cnn or has_kernel)
     ranks = next(iter(directions))
     any_tied = any(row.trial in tied for row in rows)
+    # Beside a score that is no accuracy, the accuracy that came with it says whether anything is learned at all.
+    has_accuracy = not any(name.endswith("accuracy") for name in shown) and roomy
+    has_accuracy = has_accuracy and any(row.proxy_accuracy is not None for row in rows)
     beside = int(ranks in shown)  # the marks stand after the score that ranks, or before all where it is a size
     lines = []
     for place, row in enumerate(rows, start=1):
@@ -79,6 +82,7 @@ def leaderboard(
                 *(_score(row, name) for name in shown[:beside]),
                 *([tie.MARK if row.trial in tied else ""] if any_tied else []),
                 *(_score(row, name) for name in shown[beside:]),
+                *([text.score("accuracy", row.proxy_accuracy)] if has_accuracy else []),
                 *([_tested(row.cnn_recipe is not None, row.cnn_accuracy)] if has_cnn else []),
                 *([_tested(row.full_kernel_accuracy is not None, row.full_kernel_accuracy)] if has_kernel else []),
                 *([text.count(row.params)] if roomy else []),
@@ -91,6 +95,7 @@ def leaderboard(
     scores = [f"{_short(name)}>" for name in shown]
     scores[beside:beside] = [""] if any_tied else []
     size, cost = (("params>",), ("time>",)) if roomy else ((), ())
+    scores += ["held out>"] if has_accuracy else []
     heads = ("#>", "trial>", *scores, *validated, *size, "FLOPs>", *cost, "architecture")
     return _table(heads, lines, width, [None if row.state == "COMPLETE" else "dim" for row in rows])
 
