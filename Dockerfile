@@ -1,7 +1,7 @@
 # nas-cntk in a container; written with care and not yet built by anybody.
 #
 #   docker build -t nas-cntk .
-#   docker run --rm -v "$PWD:/work" nas-cntk search --data folder:photos --image-size 8
+#   docker run --rm -v "$PWD:/data" nas-cntk search --data folder:photos --image-size 8
 #
 # With a GPU (docker run --gpus all ...), the toolkit's image and the extra that fits the driver:
 #
@@ -29,6 +29,6 @@ RUN apt-get update \
 COPY --from=build /opt/nas-cntk /opt/nas-cntk
 ENV PATH=/opt/nas-cntk/bin:$PATH
 # Runs and models are written here: mount a folder, or they go with the container.
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["nas-cntk"]
 CMD ["--help"]

@@ -44,7 +44,7 @@ bench: install
 
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
-	@echo "the documentation is in site/index.html"
+	@echo "the documentation is in site/index.html; its search works where it is served: python3 -m http.server -d site"
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis nas_cntk/kernels/*.so
