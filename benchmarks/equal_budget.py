@@ -1,7 +1,7 @@
 """The best cell that a search has found against what it has spent, for several ways to judge a proposal.
 
     nas-cntk benchmark nasbench201 --table odd.csv --data cifar10:PATH --cells 1000 --subset 300 --holdout 50 \\
-        --score alignment_gain,alignment,combined,jacov,naswot,params,flops --csv cells.csv --json > cells.json
+        --score alignment_gain,alignment,combined,jacov,synflow,params,flops --csv cells.csv --json > cells.json
     python benchmarks/equal_budget.py cells.csv cells.json cifar10.csv [--seeds 50] [--plot equal_budget.png]
 
 The pool are the cells of the CSV; nothing is computed anew. A proposal outside the pool becomes the pool's nearest cell
@@ -35,7 +35,7 @@ from nas_cntk.search.samplers import choose_sampler, make_sampler
 OPS_PER_ENTRY_LAYER = 30.0
 EPOCHS, IMAGES = 12, 25_000
 BATCH = 64  # images that a score of a finite network sees
-PASSES = {"naswot": 1.0, "jacov": 3.0}
+PASSES = {"synflow": 2.0 / BATCH, "jacov": 3.0}
 TOP = (1.0, 0.5, 0.1)  # points below the pool's best, at which a way has arrived
 POINTS = 60  # of a curve
 
@@ -112,7 +112,7 @@ def _ways(
     multiply_adds = 3 * EPOCHS * IMAGES * flops
     trained = np.array([float(short[row["arch_str"]] or "nan") for row in rows])
     logs = np.log(rankdata(column("params"))) + np.log(rankdata(column("jacov")))
-    combined = [sum(part) for part in zip(kernel, network["jacov"], network["naswot"], strict=True)]
+    combined = [sum(part) for part in zip(kernel, network["jacov"], network["synflow"], strict=True)]
     return [
         Way("TPE + alignment_gain", "tpe", column("alignment_gain"), *kernel, given.trials),
         Way("random + alignment_gain", "random", column("alignment_gain"), *kernel, given.trials),

@@ -28,14 +28,13 @@ def main() -> None:
     target = np.array([float(row["target"]) for row in rows])
     print(f"{len(rows)} even cells, {len(live)} live, {len({row['key'] for row in live})} distinct")
     standard = {}
-    for name in dict.fromkeys((*COMPONENTS, "holdout_accuracy", "holdout_mse", "synflow")):
+    for name in dict.fromkeys((*COMPONENTS, "alignment", "naswot")):
         if name not in rows[0]:
             continue
         values = np.array([transformed(name, float(row[name] or "nan")) for row in rows])
         known = values[np.isfinite(values)]
         print(f'    "{name}": ({known.mean():.4g}, {known.std():.3g}),')
-        sign = -1.0 if name.endswith("mse") else 1.0
-        standard[name] = np.where(np.isfinite(values), sign * (values - known.mean()) / known.std(), -1e9)
+        standard[name] = np.where(np.isfinite(values), (values - known.mean()) / known.std(), -1e9)
     for count in (1, 2, 3, 4):
         for parts in itertools.combinations(standard, count):
             found = spearmanr(sum(standard[name] for name in parts), target)[0]

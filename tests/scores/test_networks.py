@@ -133,12 +133,12 @@ def nasbench201_network(text: str) -> nn.Module:
 
 
 def test_combined_rises_with_each_of_its_components() -> None:
-    values = {"alignment": 0.08, "jacov": -75.0, "naswot": 750.0, "params": 4e5}
+    values = {"alignment_gain": 0.028, "jacov": -75.0, "synflow": 50.0, "params": 4e5}
     assert set(COMPONENTS) == set(values)
-    for name, better in (("alignment", 0.09), ("jacov", -70.0), ("naswot", 760.0), ("params", 5e5)):
+    for name, better in (("alignment_gain", 0.03), ("jacov", -70.0), ("synflow", 60.0), ("params", 5e5)):
         assert combined(values | {name: better}) > combined(values)
     assert math.isnan(combined(values | {"jacov": math.nan}))
-    assert math.isfinite(combined(values | {"alignment": 0.9, "jacov": -1e6}))
+    assert math.isfinite(combined(values | {"alignment_gain": 0.9, "jacov": -1e6}))
 
 
 @pytest.mark.slow
