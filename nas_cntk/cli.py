@@ -32,6 +32,7 @@ from nas_cntk.options import (
     Json,
     JsonLines,
     MaxTrialSeconds,
+    OwnScoreNames,
     PruneLevel,
     Quiet,
     Ridge,
@@ -94,7 +95,7 @@ def search(
     trials: Trials = None,
     subset: Subset = 2000,
     holdout: Holdout = 2000,
-    score: ScoreNames = "holdout_accuracy",
+    score: OwnScoreNames = None,
     seed: Seed = 0,
     sampler: Sampler = None,
     sampler_setting: SamplerSetting = None,
@@ -131,7 +132,7 @@ def search(
     from nas_cntk.search import session
     from nas_cntk.search.settings import Problem, parse_ridge
 
-    names = tuple(kind.name for kind in parse_scores(score))
+    names = () if score is None else tuple(kind.name for kind in parse_scores(score))
     problem = Problem(
         data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
     )

@@ -40,6 +40,14 @@ ScoreNames = Annotated[
         help="Scores, comma-separated; the first ranks, two or more make a Pareto front.",
     ),
 ]
+OwnScoreNames = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        autocompletion=completion.scores,
+        help="Scores, comma-separated; the first ranks, two or more make a Pareto front; at first the space's own.",
+    ),
+]
 Ridge = Annotated[str, typer.Option(help='Ridge, relative to the mean diagonal; or "loo": by leave-one-out.')]
 Dtype = Annotated[
     str, typer.Option(autocompletion=completion.dtypes, help="Arithmetic of the kernels: float32 or float64.")

@@ -226,6 +226,19 @@ def test_a_screen_without_our_letters_shows_question_marks(run: Run) -> None:
     assert result.returncode == 0 and "held-out accuracy" in result.stdout, result.stderr
 
 
+def test_a_search_without_a_score_takes_the_space_s_own(run: Run) -> None:
+    text = Path(ROOT / "search_spaces" / "plain.py").read_text()
+    Path("own.py").write_text(text + "\n\nSCORE = 'alignment_gain,params'\n")
+    small = ("search", "--space", "own.py", "--subset", "40", "--holdout", "40", "--trials", "2")
+    assert "score alignment_gain,params" in run(*small, "--study", "own").out
+    assert "score loo_mse" in run(*small, "--study", "other", "--score", "loo_mse").out
+    again = run("search", "--space", "own.py", "--subset", "40", "--holdout", "40", "--trials", "3", "--study", "own")
+    assert again.code == 0 and "continuing study own" in again.out
+    Path("own.py").write_text(text + "\n\nSCORE = 'accuracy'\n")
+    wrong = run(*small, "--study", "wrong")
+    assert wrong.code == 2 and "unknown score 'accuracy'" in wrong.err
+
+
 def test_a_changed_sampler_is_recorded(run: Run) -> None:
     from nas_cntk.report.board import load_board
 

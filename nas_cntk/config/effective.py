@@ -16,6 +16,7 @@ from nas_cntk.config.setting import settings_of
 _IF_NOT_GIVEN = {
     "search": {
         "image-size": "the images' own size",
+        "score": "the space's own; holdout_accuracy if it has none",
         "trials": "30 at first; of a study that goes on, as stored",
         "sampler": "tpe, nsga2 for several scores",
         "sampler-setting": "the sampler's own",

@@ -65,7 +65,7 @@ def leaderboard(
     ranks = next(iter(directions))
     any_tied = any(row.trial in tied for row in rows)
     # Beside a score that is no accuracy, the accuracy that came with it says whether anything is learned at all.
-    has_accuracy = not any(name.endswith("accuracy") for name in shown) and roomy
+    has_accuracy = bool(shown) and not any(name.endswith("accuracy") for name in shown) and roomy
     has_accuracy = has_accuracy and any(row.proxy_accuracy is not None for row in rows)
     beside = int(ranks in shown)  # the marks stand after the score that ranks, or before all where it is a size
     lines = []

@@ -43,6 +43,8 @@ def score(name: str, value: float | None, error: float | None = None) -> str:
         return f"{100 * value:.2f} %" if error is None else f"{100 * value:.2f} ± {100 * error:.2f} %"
     if name in ("flops", "params"):
         return count(int(value))
+    if "alignment" in name:
+        return f"{value:.4f}"  # so that they stand below each other
     return f"{value:.4g}"
 
 

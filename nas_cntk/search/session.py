@@ -13,6 +13,7 @@ from nas_cntk.records import studies, trials
 from nas_cntk.records.database import Records
 from nas_cntk.records.migrations import open_records
 from nas_cntk.records.studies import Study
+from nas_cntk.scores import parse_scores
 from nas_cntk.search import loop, workers
 from nas_cntk.search.bench import Bench, Forecast, forecast, measured_rate, set_up
 from nas_cntk.search.evaluation import Limits, Observer
@@ -74,6 +75,8 @@ def search(db: str, name: str | None, problem: Problem, options: Options, screen
     clock = time.monotonic()
     problem = replace(problem, data=absolute_data(problem.data), space=absolute_space(problem.space))
     space = load_space(problem.space)
+    if not problem.score:
+        problem = replace(problem, score=tuple(kind.name for kind in parse_scores(space.score)))
     sampler = choose_sampler(options.sampler, options.sampler_settings, len(problem.score))
     records = open_records(db, write=True)
     try:

@@ -36,6 +36,7 @@ class Trial(Protocol):
 
 Parameters = Mapping[str, Any]  # of a trial, by name
 OPTIONAL = ("finite", "cost", "siblings")
+DEFAULT_SCORE = "holdout_accuracy"  # works across heads and depths, where alignments do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Space:
     source_hash: str
     function: Callable[[Any, tuple[int, int, int]], object]
     optional: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    score: str = DEFAULT_SCORE  # of a search that names none; the space's `SCORE`
 
     def propose(self, trial: Any, image_shape: Sequence[int]) -> Architecture:
         """Return the architecture that the space proposes for images (h, w, c).
@@ -188,7 +190,10 @@ def load_space(name_or_path: str | os.PathLike[str]) -> Space:
     for name, value in optional.items():
         if not callable(value):
             raise SpaceError(f"space {path} has a {name} that is {type(value).__name__}; it must be a function")
-    return Space(path.stem, path, digest, function, optional)
+    score = getattr(module, "SCORE", DEFAULT_SCORE)
+    if not isinstance(score, str):
+        raise SpaceError(f"space {path} has a SCORE that is {type(score).__name__}; it must be a text, NAME[,NAME]")
+    return Space(path.stem, path, digest, function, optional, score)
 
 
 def _folder() -> Path:

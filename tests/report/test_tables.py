@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console, RenderableType
@@ -53,6 +54,14 @@ def test_the_leaderboard_fits_80_columns(directions: dict[str, str]) -> None:
     assert "= trial 0" in body and "cost: predicted" in body
     if "holdout_accuracy" in directions:
         assert "98.77 ± 0.25 %" in body
+
+
+def test_a_score_that_is_no_accuracy_has_the_accuracy_beside_it() -> None:
+    made, architectures = rows()
+    made = [replace(row, scores={**row.scores, "alignment_gain": 0.0312}) for row in made]
+    lines = printed(tables.leaderboard(made, {"alignment_gain": "maximize"}, architectures)).splitlines()
+    assert "alignment gain  held out" in lines[0] and "0.0312   98.77 %" in lines[2]
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_board_ranked_by_size_has_each_size_once() -> None:

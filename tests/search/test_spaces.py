@@ -274,3 +274,16 @@ def test_a_head_fits_every_map() -> None:
                 b = Builder()
                 b.dense(spaces.head(fixed, b, b.conv(b.input(), 3), (height, width)))
                 b.build().check((height, width, 1))
+
+
+def test_a_space_may_name_its_score(tmp_path: Path) -> None:
+    assert (
+        spaces.load_space("plain").score == "holdout_accuracy"
+        and spaces.load_space("nasbench201").score == "alignment_gain"
+    )
+    path = tmp_path / "mine.py"
+    path.write_text("SCORE = 'loo_mse'\n\n\ndef propose(trial, shape):\n    return None\n")
+    assert spaces.load_space(str(path)).score == "loo_mse"
+    path.write_text("SCORE = 3\n\n\ndef propose(trial, shape):\n    return None\n")
+    with pytest.raises(SpaceError, match="has a SCORE that is int"):
+        spaces.load_space(str(path))
