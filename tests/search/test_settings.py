@@ -12,7 +12,7 @@ from nas_cntk.errors import StudyError, UsageError
 from nas_cntk.search.settings import Problem, absolute_data, absolute_space, check_identity, identity, parse_ridge
 
 
-@pytest.mark.parametrize()
+@pytest.mark.parametrize("fields", [{"ridge": "some"}, {"ridge": -1.0}, {"ridge": float("nan")}, {"dtype": "float16"}])
 def test_problems_are_checked(fields: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Problem(**fields)
