@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        _rates(given, folder)
+        if given.trials:
+            _rates(given, folder)
         if given.seeds:
             _best_after_equal_time(given, folder)
 
@@ -77,6 +78,7 @@ def _best_after_equal_time(given: argparse.Namespace, folder: str) -> None:
                 "--seed",
                 str(seed),
             )
+            assert _scores(board), "nothing was scored in that time: raise --seconds"
             found[seed, at] = 100 * max(_scores(board).values())
             print(f"seed {seed} {way}: best {found[seed, at]:.2f} % of {len(_scores(board))} architectures", flush=True)
     gain = found[:, 0] - found[:, 1]
