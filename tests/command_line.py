@@ -10,6 +10,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
+# The least that has a conv.
+ARCH = {
+    "nodes": [
+        {"op": "input"},
+        {"op": "conv", "kernel": 3, "inputs": [0]},
+        {"op": "relu", "inputs": [1]},
+        {"op": "flatten", "inputs": [2]},
+        {"op": "dense", "inputs": [3]},
+    ]
+}
+
 
 class Result(NamedTuple):
     """What a command line came to."""

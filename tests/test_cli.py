@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from command_line import Result, Run, runner
+from command_line import ARCH, Result, Run, runner
 
 ROOT = Path(__file__).parents[1]
 SPACE = """
@@ -31,15 +31,6 @@ def propose(trial, image_shape):
     return b.build()
 """
 SMALL = ("--subset", "40", "--holdout", "40")
-ARCH = {
-    "nodes": [
-        {"op": "input"},
-        {"op": "conv", "kernel": 3, "inputs": [0]},
-        {"op": "relu", "inputs": [1]},
-        {"op": "flatten", "inputs": [2]},
-        {"op": "dense", "inputs": [3]},
-    ]
-}
 
 
 @pytest.fixture

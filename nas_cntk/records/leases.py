@@ -82,13 +82,13 @@ def claim(records: Records, study_id: int, target: int, owner: Owner) -> Lease |
         ordinal = next((n for n in range(target) if phases.get(n, "open") == "open"), None)
         if ordinal is None:
             return Nothing(sum(phases[n] in _UNFINISHED for n in range(target)))
-        insert(connection, study_id, ordinal, owner, {"phase": "asking"})
+        take(connection, study_id, ordinal, owner, {"phase": "asking"})
         kills = next((row["kills"] for row in rows if row["ordinal"] == ordinal), 0)
     return Lease(study_id, ordinal, kills, owner)
 
 
-def insert(connection: sa.Connection, study_id: int, ordinal: int, owner: Owner, values: Mapping[str, object]) -> None:
-    """Lease a free ordinal to `owner`, with these values."""
+def take(connection: sa.Connection, study_id: int, ordinal: int, owner: Owner, values: Mapping[str, object]) -> None:
+    """Lease an ordinal that nobody alive holds to `owner`, with these values."""
     values = {
         "owner": owner.token,
         "host": owner.host,
@@ -134,7 +134,7 @@ def take_untold(records: Records, study_id: int, owner: Owner) -> list[Untold]:
             mine = row["owner"] == owner.token
             if not mine and _alive(row, owner):
                 continue
-            insert(connection, study_id, row["ordinal"], owner, {})
+            take(connection, study_id, row["ordinal"], owner, {})
             found.append(Untold(Lease(study_id, row["ordinal"], row["kills"], owner), row["number"], not mine))
     return found
 

@@ -78,7 +78,6 @@ def record_outcomes(
     records: Records,
     held: Sequence[tuple[Lease, Outcome]],
     siblings: Sequence[Outcome] = (),
-    cached: Sequence[Score] = (),
     *,
     target: int = 0,
     most: int = 0,
@@ -86,7 +85,7 @@ def record_outcomes(
     """Write what a family comes to in one transaction: Optuna is told of it after this.
 
     Of `siblings` at most `most` become trials of their own, under free ordinals below `target`, and none whose
-    architecture has a trial already; all their scores are kept, and `cached`, for when they are proposed.
+    architecture has a trial already; all their scores are kept, for when they are proposed.
 
     Raises:
         RecordsError: if another process has taken an ordinal of `held` over.
@@ -110,12 +109,11 @@ def record_outcomes(
             free = leases.free(connection, lease.study_id, target)
             for ordinal, outcome in zip(free, new[:most], strict=False):
                 values = {**_columns(outcome.verdict), "phase": "recorded"}
-                leases.insert(connection, lease.study_id, ordinal, lease.owner, values)
+                leases.take(connection, lease.study_id, ordinal, lease.owner, values)
                 _insert_architecture(connection, outcome)
-        scores = [outcome.score for outcome in (*(outcome for _, outcome in held), *siblings)]
-        for score in (*scores, *cached):
-            if score is not None:
-                _insert_score(connection, held[0][0].study_id, score)
+        for outcome in (*(outcome for _, outcome in held), *siblings):
+            if outcome.score is not None:
+                _insert_score(connection, held[0][0].study_id, outcome.score)
 
 
 def _columns(verdict: Verdict) -> dict[str, object]:
@@ -158,6 +156,13 @@ def find_score(records: Records, study_id: int, key: str, subset: int) -> Score 
     """Return the recorded score of an architecture in a study, if there is one."""
     with records.transaction() as connection:
         return _score(connection, study_id, key, subset)
+
+
+def scored_keys(records: Records, study_id: int, subset: int) -> set[str]:
+    """Return the keys of the architectures that have a recorded score on `subset` images."""
+    query = sa.select(SCORES.c.key).where(SCORES.c.study_id == study_id, SCORES.c.subset == subset)
+    with records.transaction() as connection:
+        return set(connection.execute(query).scalars())
 
 
 def scores(records: Records, study_id: int) -> list[Score]:

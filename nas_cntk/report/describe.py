@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from nas_cntk.architecture import Architecture
-from nas_cntk.ops import Op
+from nas_cntk.ops import Dense, Flatten, GlobalAvgPool, Op
 
 _HEADS = {"global_avg_pool": "global", "flatten": "flatten"}
 
@@ -42,6 +42,37 @@ def listing(architecture: Architecture, image_shape: Sequence[int]) -> list[tupl
         shape = "x".join(map(str, shapes[index])) or "vector"
         lines.append((str(index), op_words(node.op), ", ".join(map(str, node.inputs)) or "image", shape))
     return lines
+
+
+def outputs(
+    architecture: Architecture,
+    image_shape: Sequence[int],
+    num_classes: int,
+    width: int,
+    *,
+    times: str = "x",
+    thousands: str = "",
+) -> dict[int, str]:
+    """Return the output of every live node in words, such as 8x8x64, 4096 features, 10 classes.
+
+    Args:
+        image_shape: (h, w, c).
+        width: channels of the convs.
+        times, thousands: what stands between sides, and between thousands.
+    """
+    shapes, channels = architecture.shapes(image_shape), architecture.channels(image_shape, width)
+    found = {}
+    for index in architecture.live:
+        node = architecture.nodes[index]
+        if isinstance(node.op, Dense):
+            found[index] = f"{num_classes} classes"
+        elif isinstance(node.op, (Flatten, GlobalAvgPool)):
+            side = shapes[node.inputs[0]]
+            features = channels[index] * node.op.features((side[0], side[1]))
+            found[index] = f"{features:{thousands}} features"
+        else:
+            found[index] = times.join(map(str, (*shapes[index], channels[index])))
+    return found
 
 
 def op_words(op: Op) -> str:

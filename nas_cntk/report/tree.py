@@ -15,9 +15,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas_cntk import ops
 from nas_cntk.architecture import Architecture
-from nas_cntk.report.describe import op_words
+from nas_cntk.report.describe import op_words, outputs
 
 NODE, PASSES, CROSSES, BETWEEN = "●", "│", "┼", "─"
 
@@ -40,23 +39,16 @@ def tree(architecture: Architecture, image_shape: Sequence[int], num_classes: in
     Args:
         image_shape: (h, w, c).
     """
-    shapes, channels = architecture.shapes(image_shape), architecture.channels(image_shape, width)
+    said = outputs(architecture, image_shape, num_classes, width)
     weights = architecture.weights(image_shape, num_classes, width)
     lanes = _Lanes(architecture)
     lines = []
     for index in architecture.live:
         node = architecture.nodes[index]
-        if isinstance(node.op, ops.Dense):
-            output = f"{num_classes} classes"
-        elif isinstance(node.op, (ops.Flatten, ops.GlobalAvgPool)):
-            side = shapes[node.inputs[0]]
-            output = f"{channels[index] * node.op.features((side[0], side[1]))} features"
-        else:
-            output = "x".join(map(str, (*shapes[index], channels[index])))
         shape, flops = weights.get(index, (None, None))
         params = None if shape is None else math.prod(shape)
         drawn = f"{lanes.add(index)} {op_words(node.op)}"
-        lines.append(TreeLine(index, drawn, node.inputs, output, params, flops))
+        lines.append(TreeLine(index, drawn, node.inputs, said[index], params, flops))
     return lines
 
 

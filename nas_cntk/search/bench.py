@@ -81,7 +81,10 @@ class Bench:
         return self.subset * (self.subset + 1) // 2 + self.subset * self.holdout
 
     def seconds(self, family: Sequence[Architecture], sizes: Sequence[tuple[int, int]], rate: float | None) -> float:
-        """Return the predicted seconds of a family; `rate` in entry-layers/s, None where no kernel is needed."""
+        """Return the predicted seconds of a family; `rate` in entry-layers/s, None where no kernel is needed.
+
+        `sizes`, parameters and FLOPs of each, matter only where finite networks are scored.
+        """
         from nas_cntk.kernels import cost
         from nas_cntk.scores.cost import network_seconds
 
@@ -180,7 +183,8 @@ class Bench:
         return Evaluation(
             propose=propose,
             score=score,
-            predict=lambda family: self.seconds(family, list(map(sizes, family)), rate),
+            # Sizes are counted only where a network's cost hangs on them: a family asks for dozens of predictions.
+            predict=lambda family: self.seconds(family, list(map(sizes, family)) if self.networks else (), rate),
             sizes=sizes,
             names=self.problem.score,
             subset=self.subset,

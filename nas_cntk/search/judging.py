@@ -115,9 +115,11 @@ def measure(
     """
     study_id = candidates[0].lease.study_id
     leaders = [Leader(c.trial.number, c.proposal.parameters or {}, c.architecture) for c in candidates]
-    scored = {t.verdict.key for t in earlier if t.verdict.key is not None}
-    cached = {score.key for score in trials.scores(records, study_id) if score.subset == evaluation.subset}
-    kin = siblings(evaluation, leaders, scored | cached, limits.max_trial_seconds)
+    kin = []
+    if evaluation.siblings is not None:
+        known = {t.verdict.key for t in earlier if t.verdict.key is not None}
+        known |= trials.scored_keys(records, study_id, evaluation.subset)
+        kin = siblings(evaluation, leaders, known, limits.max_trial_seconds)
     architectures = [*(c.architecture for c in candidates), *(one.architecture for one in kin)]
     first = candidates[0]
     predicted = evaluation.predict(architectures) if len(architectures) > 1 else first.proposal.predicted_seconds or 0.0
@@ -252,12 +254,13 @@ class _Rungs:
         known = trials.find_score(self._records, self._study_id, self._best, size)
         if known is None or known.correct is None:
             return []
+        bits = np.frombuffer(known.correct, np.uint8)
+        best = np.unpackbits(bits, count=self._evaluation.holdout).astype(bool)
         dropped = []
         for at, scores in found.items():
             if scores.holdout_correct is None:
                 continue
-            bits = np.unpackbits(np.frombuffer(known.correct, np.uint8), count=len(scores.holdout_correct))
-            p = rungs.p_value(bits.astype(bool), scores.holdout_correct)
+            p = rungs.p_value(best, scores.holdout_correct)
             if p < self._evaluation.prune_level:
                 self.reasons[at] = rungs.reason(size, scores.values[name], known.values[name], p)
                 dropped.append(at)

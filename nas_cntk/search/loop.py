@@ -146,23 +146,20 @@ def _round(run: _Run, held: Sequence[Lease]) -> None:
 
 def _propose(run: _Run, lease: Lease, trial: optuna.Trial) -> Candidate | Outcome:
     """Ask the space for an architecture; return it as a candidate, or what becomes of an illegal one."""
+    illegal = None
     try:
         architecture = run.evaluation.propose(trial)
         params, flops = run.evaluation.sizes(architecture)
         key = architecture.key
     except IllegalArchitecture as error:
-        leases.begin_scoring(run.records, lease, trial.number)
-        return Outcome(
-            Verdict("PRUNED", reason=f"illegal: {one_line(error)}", parameters=dict(trial.params)), None, None
-        )
+        illegal = one_line(error)
     leases.begin_scoring(run.records, lease, trial.number)
+    parameters = dict(trial.params)
+    if illegal is not None:
+        return Outcome(Verdict("PRUNED", reason=f"illegal: {illegal}", parameters=parameters), None, None)
+    predicted = run.evaluation.predict([architecture])
     proposal = Verdict(
-        "PRUNED",
-        key=key,
-        parameters=dict(trial.params),
-        params=params,
-        flops=flops,
-        predicted_seconds=run.evaluation.predict([architecture]),
+        "PRUNED", key=key, parameters=parameters, params=params, flops=flops, predicted_seconds=predicted
     )
     return Candidate(lease, trial, proposal, architecture)
 

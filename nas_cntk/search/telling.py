@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nas_cntk.records import leases, trials
@@ -30,7 +31,7 @@ def tell_recorded(
         if number is None or not _tell(study, trial, evaluation):
             number = _add(records, study_id, study, trial, evaluation)
         leases.finish(records, untold.lease, number)
-        told.append(trials.recorded_trial(records, study_id, ordinal, number))
+        told.append(replace(trial, number=number))
     return told
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import ARCH
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -25,15 +26,6 @@ PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").gl
 LANGUAGES = {"sh", "python", "toml", "text", "console", ""}
 GENERATED = ("docs/cli.md",)  # nothing but help
 SECONDS = 300
-ARCH = {
-    "nodes": [
-        {"op": "input"},
-        {"op": "conv", "kernel": 3, "inputs": [0]},
-        {"op": "relu", "inputs": [1]},
-        {"op": "flatten", "inputs": [2]},
-        {"op": "dense", "inputs": [3]},
-    ]
-}
 
 
 @dataclass(frozen=True)

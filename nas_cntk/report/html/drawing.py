@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nas_cntk import ops
 from nas_cntk.architecture import Architecture
 from nas_cntk.report import text
-from nas_cntk.report.describe import op_words
+from nas_cntk.report.describe import op_words, outputs
 
 HEIGHT, PITCH, GAP, THREAD = 36, 52, 14, 16  # height of a box, distance of layers and of boxes, width of a thread
 NARROWEST, LETTER, MARGIN = 110, 6.7, 22  # width of a box, of a letter in it, and what is beside the letters
@@ -71,9 +71,13 @@ def drawing(
     left = min(places[i] - item.width / 2 for i, item in enumerate(items)) - 1
     right = max(places[i] + item.width / 2 for i, item in enumerate(items)) + 1
     boxes, curves = [], []
+    said_of = outputs(architecture, image_shape, num_classes, width, times="×", thousands=",")
+    weights = architecture.weights(image_shape, num_classes, width)
     for first, members in groups.items():
         x, y = places[at[first]] - left - box / 2, layers[first] * PITCH + 1
-        detail = _detail(architecture, members, image_shape, num_classes, width)
+        detail = said_of[members[-1]]
+        if first in weights:
+            detail += f" · {text.count(math.prod(weights[first][0]))}"
         boxes.append(Box(round(x, 1), y, architecture.nodes[first].op.NAME, names[first], detail))
     for i, item in enumerate(items):
         for parent in item.above:
@@ -171,21 +175,3 @@ def _curve(start: tuple[float, float, bool], end: tuple[float, float]) -> str:
     middle = (y1 + y2) / 2
     before = "" if is_box else f"M{x1:.1f} {top:.1f}V{y1:.1f}"
     return f"{before}M{x1:.1f} {y1:.1f}C{x1:.1f} {middle:.1f} {x2:.1f} {middle:.1f} {x2:.1f} {y2:.1f}"
-
-
-def _detail(
-    architecture: Architecture, members: Sequence[int], image_shape: Sequence[int], num_classes: int, width: int
-) -> str:
-    """Return the output's shape and the number of weights of a box."""
-    shapes, channels = architecture.shapes(image_shape), architecture.channels(image_shape, width)
-    last = members[-1]
-    node = architecture.nodes[last]
-    if isinstance(node.op, ops.Dense):
-        said = f"{num_classes} classes"
-    elif isinstance(node.op, (ops.Flatten, ops.GlobalAvgPool)):
-        side = shapes[node.inputs[0]]
-        said = f"{channels[last] * node.op.features((side[0], side[1])):,} features"
-    else:
-        said = "×".join(map(str, (*shapes[last], channels[last])))
-    weights = architecture.weights(image_shape, num_classes, width).get(members[0])
-    return said if weights is None else f"{said} · {text.count(math.prod(weights[0]))}"
