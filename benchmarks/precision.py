@@ -3,7 +3,7 @@
     python benchmarks/precision.py PATH_OF_CIFAR10
 
 Depth 21: flatten at 32x32 with 2,000 training images, global pooling at 16x16 with 1,000, ntk and nngp, and as many
-test images. Global pooling of 20 convs takes 1.3e6 entry-layers a pair at 16x16 (twice, and float64 at half the speed):
+test images (fewer with `--test`). Global pooling of 20 convs takes 1.3e6 entry-layers a pair at 16x16 (twice, and float64 at half the speed):
 what it will take is predicted first, and `--most-seconds` takes fewer images if that is too long.
 """
 
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=21, help="the paper's depth: depth - 1 convs (default 21)")
     parser.add_argument("--flatten", type=int, default=2000, metavar="N", help="training images under flatten")
     parser.add_argument("--pooled", type=int, default=1000, metavar="N", help="training images under global pooling")
+    parser.add_argument("--test", type=int, metavar="M", help="test images (default as many as training images)")
     parser.add_argument("--most-seconds", type=float, default=1200, help="of each part (default 1200)")
     given = parser.parse_args()
     rate = cost.measure_rate()
@@ -40,7 +41,7 @@ def main() -> None:
         n = _affordable(arch, dataset.image_shape, images, given.most_seconds * rate)
         if n < images:
             print(f"{head} at {size}x{size}: {n} images instead of {images}, to stay below {given.most_seconds:.0f} s")
-        _compare(f"{head} at {size}x{size}, depth {given.depth}", arch, dataset, n)
+        _compare(f"{head} at {size}x{size}, depth {given.depth}", arch, dataset, n, given.test or n)
 
 
 def _affordable(arch: Architecture, shape: tuple[int, int, int], images: int, most: float) -> int:
@@ -51,15 +52,15 @@ def _affordable(arch: Architecture, shape: tuple[int, int, int], images: int, mo
     return n
 
 
-def _compare(title: str, arch: Architecture, dataset: data.Dataset, n: int) -> None:
+def _compare(title: str, arch: Architecture, dataset: data.Dataset, n: int, n_test: int) -> None:
     x, y = dataset.x_train[:n], dataset.y_train[:n]
-    x_test, y_test = dataset.x_test[:n], dataset.y_test[:n]
+    x_test, y_test = dataset.x_test[:n_test], dataset.y_test[:n_test]
     print(f"{title}, {n} training and {len(x_test)} test images")
     found: dict[str, Any] = {}
     for dtype in ("float32", "float64"):
         started = time.perf_counter()
         found[dtype] = kernel(arch, x, kind="both", dtype=dtype), kernel(arch, x_test, x, kind="both", dtype=dtype)
-        print(f"  {dtype}: {time.perf_counter() - started:.1f} s")
+        print(f"  {dtype}: {time.perf_counter() - started:.1f} s", flush=True)
     print("  kernel    greatest error   root mean square   least eigenvalue   predictions changed   accuracy 32, 64")
     for index, kind in enumerate(("nngp", "ntk")):
         (single, single_test), (double, double_test) = (

@@ -22,8 +22,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from nas_cntk.errors import RecordsError
+from nas_cntk.records.architectures import insert_architecture
 from nas_cntk.records.database import Records
-from nas_cntk.records.tables import OPTUNA_TRIALS, TRIALS
+from nas_cntk.records.tables import ARCHITECTURES, OPTUNA_TRIALS, TRIALS
 
 HEARTBEAT = 15.0  # seconds
 STALE = 120.0  # seconds without a heartbeat after which a process on another host is dead
@@ -64,6 +65,8 @@ class Working:
     host: str
     pid: int
     seconds: float | None  # since the trial began
+    architecture: str | None = None  # JSON, once it is about to be scored
+    predicted_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +168,17 @@ def begin_scoring(records: Records, lease: Lease, number: int) -> None:
             raise RecordsError(f"trial {number} was taken over by another process; this one was thought dead")
 
 
-def claim_key(records: Records, lease: Lease, key: str) -> bool:
+def claim_key(
+    records: Records, lease: Lease, key: str, architecture: str, predicted_seconds: float | None = None
+) -> bool:
     """Note which architecture is about to be scored; False while another live process scores an equal one.
 
     Whoever waits holds no key, so no two processes wait for each other.
+
+    Args:
+        key: canonical, of the architecture.
+        architecture: its JSON, for whoever watches.
+        predicted_seconds: that its score takes.
     """
     with records.transaction() as connection:
         others = TRIALS.select().where(
@@ -179,7 +189,8 @@ def claim_key(records: Records, lease: Lease, key: str) -> bool:
         )
         if any(_alive(row, None) for row in connection.execute(others).mappings().all()):
             return False
-        connection.execute(_mine(lease).values(key=key))
+        connection.execute(_mine(lease).values(key=key, predicted_seconds=predicted_seconds))
+        insert_architecture(connection, key, architecture)
         return True
 
 
@@ -229,12 +240,12 @@ def any_alive(connection: sa.Connection, study_id: int) -> bool:
 def working(records: Records, study_id: int) -> list[Working]:
     """Return who works on the study now, by ordinal."""
     query = (
-        sa.select(TRIALS, OPTUNA_TRIALS.c.datetime_start)
+        sa.select(TRIALS, OPTUNA_TRIALS.c.datetime_start, ARCHITECTURES.c.json)
         .select_from(
             TRIALS.outerjoin(
                 OPTUNA_TRIALS,
                 sa.and_(OPTUNA_TRIALS.c.study_id == TRIALS.c.study_id, OPTUNA_TRIALS.c.number == TRIALS.c.number),
-            )
+            ).outerjoin(ARCHITECTURES, ARCHITECTURES.c.key == TRIALS.c.key)
         )
         .where(TRIALS.c.study_id == study_id, TRIALS.c.phase.in_(_WORKING))
         .order_by(TRIALS.c.ordinal)
@@ -242,7 +253,14 @@ def working(records: Records, study_id: int) -> list[Working]:
     with records.transaction() as connection:
         rows = connection.execute(query).mappings().all()
     return [
-        Working(row["number"], row["host"], row["pid"], _since(row["datetime_start"]))
+        Working(
+            number=row["number"],
+            host=row["host"],
+            pid=row["pid"],
+            seconds=_since(row["datetime_start"]),
+            architecture=row["json"],
+            predicted_seconds=None if row["json"] is None else row["predicted_seconds"],
+        )
         for row in rows
         if _alive(row, None)
     ]

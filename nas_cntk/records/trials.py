@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from nas_cntk.errors import RecordsError
 from nas_cntk.records import leases
+from nas_cntk.records.architectures import insert_architecture
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import Lease
 from nas_cntk.records.studies import same_trial
@@ -125,9 +126,7 @@ def _columns(verdict: Verdict) -> dict[str, object]:
 def _insert_architecture(connection: sa.Connection, outcome: Outcome) -> None:
     key = outcome.verdict.key
     if key is not None and outcome.architecture is not None:
-        known = sa.select(ARCHITECTURES.c.key).where(ARCHITECTURES.c.key == key)
-        if connection.execute(known).first() is None:
-            connection.execute(ARCHITECTURES.insert().values(key=key, json=outcome.architecture))
+        insert_architecture(connection, key, outcome.architecture)
 
 
 def record_scores(records: Records, study_id: int, scores: Sequence[Score]) -> None:

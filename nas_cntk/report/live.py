@@ -98,11 +98,7 @@ class LiveView(BarView):
         if plan is None:
             return super()._lines(width)
         now, target = time.monotonic(), plan.study.target
-        running = [
-            Running(one.number, f"process {one.pid}", one.seconds or 0.0)
-            for one in self._working
-            if one.number is not None
-        ]
+        running = [under_way(one, f"process {one.pid}") for one in self._working if one.number is not None]
         if trial is not None:
             number, words, predicted, began = trial
             running = [Running(number, words, now - began, predicted, fraction)]
@@ -135,6 +131,20 @@ class LiveView(BarView):
             warnings=tuple(self._warned),
         )
         return lines_of(course, width, plain=not has_letters(self._console))
+
+
+def under_way(one: Working, who: str, passed: float = 0.0) -> Running:
+    """Return a trial of another process as a panel shows it.
+
+    Args:
+        who: the process, in words.
+        passed: seconds since `one` was read.
+    """
+    seconds = (one.seconds or 0.0) + passed
+    if one.architecture is None:
+        return Running(one.number, who, seconds)
+    words = f"{summary(Architecture.from_json(one.architecture))}  {who}"
+    return Running(one.number, words, seconds, one.predicted_seconds)
 
 
 class Best:

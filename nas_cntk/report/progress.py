@@ -114,7 +114,9 @@ def _running(one: Running, width: int, *, plain: bool) -> Text:
         tail.append("  ")
         tail.append_text(bar(one.fraction, SHORT, plain=plain))
         tail.append(f" {100 * one.fraction:3.0f} %")
-    if one.predicted is not None:
+    if one.predicted is not None and one.fraction is None:
+        tail.append(f"  for {text.duration(one.seconds)} of about {text.duration(one.predicted)}")
+    elif one.predicted is not None:
         tail.append(f"  about {text.duration(one.predicted)}")
     else:
         tail.append(f"  for {text.duration(one.seconds)}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from nas_cntk.architecture import Architecture
 from nas_cntk.records import leases, studies, trials
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import Working
@@ -18,10 +19,11 @@ from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
 from nas_cntk.report import text
 from nas_cntk.report.bar_view import BarView
+from nas_cntk.report.describe import summary
 from nas_cntk.report.json_lines import JsonLines
-from nas_cntk.report.live import Best, title, trial_line
+from nas_cntk.report.live import Best, title, trial_line, under_way
 from nas_cntk.report.panel import WIDEST, has_letters
-from nas_cntk.report.progress import Course, Running, lines_of
+from nas_cntk.report.progress import Course, lines_of
 from nas_cntk.report.rows import directions_of, row_of
 
 POLL = 1.0  # seconds
@@ -164,10 +166,7 @@ class WatchView(BarView):
         assert self._now is not None
         now, best, taken = self._now
         passed = time.monotonic() - taken
-        running = [
-            Running(one.number, f"process {one.pid} on {one.host}", (one.seconds or 0.0) + passed)
-            for one in now.working
-        ]
+        running = [under_way(one, f"process {one.pid} on {one.host}", passed) for one in now.working]
         return Course(
             title=title_of(now.study),
             score=now.names[0],
@@ -228,7 +227,14 @@ def title_of(study: Study) -> str:
 
 
 def _running(one: Working) -> dict[str, object]:
-    return {"trial": one.number, "host": one.host, "pid": one.pid, "seconds": one.seconds}
+    return {
+        "trial": one.number,
+        "host": one.host,
+        "pid": one.pid,
+        "seconds": one.seconds,
+        "predicted_seconds": one.predicted_seconds,
+        "architecture": None if one.architecture is None else summary(Architecture.from_json(one.architecture)),
+    }
 
 
 def _state(now: Snapshot, count: int) -> dict[str, object]:

@@ -121,7 +121,7 @@ def _round(run: _Run, held: Sequence[Lease]) -> None:
                 settled.append((lease, asked[-1], proposal))
         while waiting or settled:
             # Another process may score an equal architecture: its score will be ours. Whoever waits holds no key.
-            ready = [c for c in waiting if leases.claim_key(run.records, c.lease, c.key)]
+            ready = [c for c in waiting if _claim_key(run, c)]
             if ready or settled:
                 keys = {c.key for c in ready}
                 twins = [c for c in waiting if c not in ready and c.key in keys]
@@ -142,6 +142,11 @@ def _round(run: _Run, held: Sequence[Lease]) -> None:
         if isinstance(error, KeyboardInterrupt):
             raise _Ended from None
         raise
+
+
+def _claim_key(run: _Run, candidate: Candidate) -> bool:
+    text, predicted = candidate.architecture.to_json(), candidate.proposal.predicted_seconds
+    return leases.claim_key(run.records, candidate.lease, candidate.key, text, predicted)
 
 
 def _propose(run: _Run, lease: Lease, trial: optuna.Trial) -> Candidate | Outcome:

@@ -16,13 +16,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from nas_cntk import Builder
 from nas_cntk.errors import StudyError
 from nas_cntk.records import leases, studies, trials
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import Lease, Owner
 from nas_cntk.records.migrations import open_records
 from nas_cntk.records.trials import Outcome, Score, Verdict
+from nas_cntk.report import text
 from nas_cntk.report import watch as watching
+from nas_cntk.report.describe import summary
 from nas_cntk.report.watch import WatchLines, WatchView, snapshot, watch
 from nas_cntk.search.storage import open_storage
 
@@ -149,6 +152,26 @@ def test_the_panel_has_the_trial_under_way(searcher: Searcher) -> None:
     assert lines[0].startswith("── one · npz:photos.npz 8x8x1 · plain · cpu at 1e+09 entry-layers/s ──")
     assert lines[1].startswith("1/3 ") and lines[1].endswith(" left")
     assert lines[2].startswith(f"trial 1  process {os.getpid()} on ") and lines[3].startswith("best 50.00 % (trial 0)")
+
+
+def test_the_panel_and_the_events_say_which_network_runs(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Builder()
+    b.dense(b.global_avg_pool(b.relu(b.conv(b.input(), 3))))
+    architecture = b.build()
+    lease, _ = searcher.begin()
+    assert leases.claim_key(searcher.records, lease, architecture.key, architecture.to_json(), 150.0)
+    now = snapshot(searcher.records, "one")
+    view = WatchView(Console(file=io.StringIO(), width=100), searcher.db)
+    view.begins(now, once=False)
+    line = view._lines(98)[2].plain
+    assert line.startswith(f"trial 0  {summary(architecture)}  process {os.getpid()} on ")
+    assert line.endswith(f" of about {text.duration(150.0)}")
+    lines = WatchLines(searcher.db)
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    lines.begins(now, once=True)
+    (running,) = json.loads(out.getvalue())["running"]
+    assert (running["architecture"], running["predicted_seconds"]) == (summary(architecture), 150.0)
 
 
 def test_a_long_study_is_not_read_anew_where_nothing_is_new(searcher: Searcher) -> None:
