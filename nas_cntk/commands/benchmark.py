@@ -1,4 +1,4 @@
-"""`nas-cntk benchmark`: parse, call, print. Imports what a command needs inside it, as `cli` does."""
+"""`nas-cntk benchmark`: scores judged by architectures whose trained accuracies are known."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from nas_cntk.commands.options import Db, Download, Json
+from nas_cntk.commands.output import SETTINGS, console_of, print_next
 from nas_cntk.report import text
 from nas_cntk.report.text import DEFAULT_DB
 
@@ -14,8 +16,7 @@ _EXAMPLE = "nas-cntk benchmark nasbench201 --table cifar10.csv --data cifar10:ci
 app = typer.Typer(
     help="Judge scores by architectures whose trained accuracies are known.",
     epilog=f"Example: {_EXAMPLE}",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    **SETTINGS,
 )
 
 
@@ -42,14 +43,12 @@ def nasbench201(
         float, typer.Option(min=1e-6, max=1e9, help="Short training ends after this many seconds, on fewer cells.")
     ] = 3600.0,
     backend: Annotated[str, typer.Option(help="Kernel backend: auto, cpu, cuda or reference.")] = "auto",
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch CIFAR-10 to its path if it is not there.")
-    ] = False,
+    download: Download = False,
     csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write every cell's scores there.")] = None,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Write the plot there; beside the database.")] = None,
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw nothing; needs no matplotlib.")] = False,
-    db: Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")] = DEFAULT_DB,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    db: Db = DEFAULT_DB,
+    as_json: Json = False,
 ) -> None:
     """How well scores rank cells of NAS-Bench-201 by their trained accuracy.
 
@@ -58,8 +57,6 @@ def nasbench201(
     more cells or scores computes only what is new.
     """
     from pathlib import Path
-
-    from rich.console import Console
 
     from nas_cntk.benchmark import session
     from nas_cntk.benchmark.judge import SIZES, judge
@@ -91,7 +88,7 @@ def nasbench201(
         from nas_cntk.benchmark.plot import require_matplotlib
 
         require_matplotlib()
-    console = Console(stderr=as_json, highlight=False)
+    console = console_of(stderr=as_json)
     with BenchmarkView(console, db) as view:
         ended = session.run(db, wishes, view)
     if ended.interrupted:
@@ -121,4 +118,4 @@ def nasbench201(
     best = max(useful, key=lambda v: v.figures["spearman"] or -2.0, default=None)
     if best is not None:
         follow = text.command("search", "--space", "nasbench201", "--score", best.name, db=db)
-        console.print(f"next: {follow}", markup=False, soft_wrap=True)
+        print_next(console, follow)

@@ -1,15 +1,10 @@
-"""`nas-cntk studies config`: the options of a study as TOML."""
+"""The options of a study, as they are in effect now."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-
-from nas_cntk import completion
-from nas_cntk.report.text import DEFAULT_DB
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_cntk.config.effective import Entry
@@ -18,33 +13,6 @@ if TYPE_CHECKING:
 _OF_THE_PROBLEM = ("data", "image-size", "space", "subset", "holdout", "score", "seed", "ridge", "dtype")
 _SWITCHES = ("download", "skip-bad")
 _OF_ONE_RUN = ("timeout", "workers")  # a study keeps those of the run that made it
-
-
-def studies_config(
-    study: Annotated[
-        str | None, typer.Argument(autocompletion=completion.studies, help="Study; the newest if not given.")
-    ] = None,
-    db: Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")] = DEFAULT_DB,
-) -> None:
-    """Print the options of a study as TOML that search --config takes.
-
-    Each comes with where it is from: default, flag, the name of a file, or a later run that changed it. Paths are
-    absolute.
-    """
-    from nas_cntk.config.effective import toml_lines
-    from nas_cntk.records import studies
-    from nas_cntk.records.migrations import open_records
-
-    records = open_records(db, write=False)
-    try:
-        found = studies.find_study(records, study)
-        changes = studies.changes(records, found.study_id)
-    finally:
-        records.close()
-    asked = found.config.get("asked")
-    place = asked.get("config") if isinstance(asked, dict) else None
-    print(f"# study {found.name}, made {found.created}" + (f", from {place}" if place else ""))
-    print("\n".join(toml_lines(entries_of_study(found, changes))))
 
 
 def entries_of_study(study: Study, changes: list[dict[str, Any]]) -> list[Entry]:

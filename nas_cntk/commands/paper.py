@@ -1,4 +1,4 @@
-"""`nas-cntk paper`: parse, call, print. Imports what a command needs inside it, as `cli` does."""
+"""`nas-cntk paper`: the results of Arora et al. 2019 beside the printed figures."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+from nas_cntk.commands.options import Data, Db, Download, Json
+from nas_cntk.commands.output import SETTINGS, console_of, print_next
 from nas_cntk.report import text
 from nas_cntk.report.text import DEFAULT_DB
 
 app = typer.Typer(
     help="Recompute the results of Arora et al. 2019 beside the paper's figures.",
     epilog="Example: nas-cntk paper table1 --columns CNTK-V-2K --data cifar10:cifar-10-batches-py",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    **SETTINGS,
 )
 
-Data = Annotated[str, typer.Option(help="Data: digits, cifar10:PATH, npz:PATH, idx:DIR or folder:DIR.")]
-Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Depths = Annotated[str | None, typer.Option(help="Depths, all layers counted, comma-separated; the paper's at first.")]
 Columns = Annotated[str | None, typer.Option(help="Columns, comma-separated; all if not given.")]
 Train = Annotated[int | None, typer.Option(min=1, help="Use the first N training images.")]
@@ -34,7 +32,6 @@ Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of everythin
 Seeds = Annotated[int | None, typer.Option(min=2, max=10_000, help="Random nets for each point.")]
 Widths = Annotated[str | None, typer.Option(help="Widths, comma-separated.")]
 NoPlot = Annotated[bool, typer.Option("--no-plot", help="Draw nothing; needs no matplotlib.")]
-Download = Annotated[bool, typer.Option("--download", help="Fetch CIFAR-10 to its path if it is not there.")]
 
 
 @app.command(epilog="Example: nas-cntk paper table1 --columns CNTK-V-2K --data cifar10:cifar-10-batches-py")
@@ -220,14 +217,12 @@ def results(
     """Write what is recorded as a page: results.md with tables, plots, machines and command lines."""
     from pathlib import Path
 
-    from rich.console import Console
-
     from nas_cntk.paper.results import write_results
 
     files = write_results(db, Path(to))
-    console = Console(highlight=False)
+    console = console_of()
     console.print(f"wrote {', '.join(map(_shown, files))}", markup=False, soft_wrap=True)
-    console.print(f"next: {text.command('paper', 'all', db=db)}", markup=False, soft_wrap=True)
+    print_next(console, text.command("paper", "all", db=db))
 
 
 def _common(
@@ -265,7 +260,6 @@ def _names(columns: str | None) -> tuple[str, ...]:
 
 
 def _run(names: tuple[str, ...], db: str, options: dict[str, Any], as_json: bool, no_plot: bool) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from nas_cntk.paper import session
@@ -274,7 +268,7 @@ def _run(names: tuple[str, ...], db: str, options: dict[str, Any], as_json: bool
     from nas_cntk.paper.view import PaperView
     from nas_cntk.paper.wishes import Wishes
 
-    console = Console(stderr=as_json, highlight=False)
+    console = console_of(stderr=as_json)
     with PaperView(console, db) as view:
         ended = session.run(names, db, Wishes(**options), view, plots=not no_plot)
     if as_json and not ended.interrupted:
@@ -290,7 +284,7 @@ def _run(names: tuple[str, ...], db: str, options: dict[str, Any], as_json: bool
         console.print("interrupted; finished cells are kept, and the same command goes on", markup=False)
         raise KeyboardInterrupt
     console.print(f"wrote {', '.join(map(_shown, ended.files))}", markup=False, soft_wrap=True)
-    console.print(f"next: {text.command('paper', 'results', '--to', 'docs', db=db)}", markup=False, soft_wrap=True)
+    print_next(console, text.command("paper", "results", "--to", "docs", db=db))
 
 
 def _shown(path: object) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nas_cntk import completion
+from nas_cntk.commands import completion
 from nas_cntk.config.file import use_file
 
 Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]

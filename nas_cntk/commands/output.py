@@ -1,0 +1,28 @@
+"""What commands print alike: a console, JSON, and the next command to type."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}  # of every group of commands
+
+
+def console_of(*, stderr: bool = False) -> Console:
+    """Return a console that colours nothing by itself."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def print_next(console: Console, command: str) -> None:
+    """Say what to type next."""
+    console.print(f"next: {command}", markup=False, soft_wrap=True)
+
+
+def print_json(document: object) -> None:
+    """Print a document for programs; what is no number in JSON is a fault of ours."""
+    print(json.dumps(document, indent=2, allow_nan=False))
