@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 from nas_cntk.doctor.check import OK, PROBLEM, WARNING, Check, size
 from nas_cntk.errors import KernelError
+from nas_cntk.machine import processor_name
 
 LEAST_MEMORY = 1 << 30  # bytes: the default search on 32x32 images, with room
 SET = "NAS_CNTK_ISA"
@@ -19,7 +19,7 @@ def processor(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
     from nas_cntk.kernels.backends import cpu
 
     usable, there = cpu.threads(), os.cpu_count() or 1
-    found = f"{_model(proc)}, {usable} of {there} logical processors usable"
+    found = f"{processor_name(proc)}, {usable} of {there} logical processors usable"
     quota = cpu_quota(proc, cgroups)
     if quota is not None and quota < usable - 0.01:
         found += f", limited to the time of {quota:g}"
@@ -97,16 +97,6 @@ def _groups(proc: Path, cgroups: Path) -> Iterator[Path]:
     folder = cgroups / own.lstrip("/")
     yield folder
     yield from (parent for parent in folder.parents if parent.is_relative_to(cgroups))
-
-
-def _model(proc: Path) -> str:
-    try:
-        for line in (proc / "cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown processor"
 
 
 def _total_memory() -> int | None:

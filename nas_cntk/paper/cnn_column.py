@@ -25,8 +25,8 @@ from nas_cntk.validate.images import SPLIT_FRACTION, chooser
 from nas_cntk.validate.job import settings_hash
 
 if TYPE_CHECKING:
-    from nas_cntk.validate.paper_recipe import Point
-    from nas_cntk.validate.training import Schedule, TensorSet
+    from nas_cntk.validate.paper_grid import Point, Sets
+    from nas_cntk.validate.training import Schedule
 
 EPOCHS, WIDTH = 5, 32  # of a small run
 FULL_EPOCHS, FULL_WIDTH = 100, 128
@@ -56,14 +56,14 @@ class CnnUnit:
 
     def forecast(self, missing: Sequence[Asked]) -> Forecast:
         """Predict the trainings from timed steps of the shallowest and the deepest."""
-        from nas_cntk.validate import paper_recipe
+        from nas_cntk.validate import paper_grid
 
         ends = {cell.depth: cell for cell in (missing[0], missing[-1])}
         times = {depth: self._seconds(cell) for depth, cell in ends.items()}
         first, last = missing[0].depth, missing[-1].depth
         slope = (times[last] - times[first]) / max(1, last - first)
         seconds = 0.0
-        points = len(paper_recipe.KAPPAS) * len(paper_recipe.STEPS) * len(paper_recipe.widths(_width(missing[0])))
+        points = len(paper_grid.KAPPAS) * len(paper_grid.STEPS) * len(paper_grid.widths(_width(missing[0])))
         for cell in missing:
             left = max(0, points - paper.count_parts(self.bench.records, cell.hash))
             seconds += (times[first] + slope * (cell.depth - first)) * left / points
@@ -86,100 +86,70 @@ class CnnUnit:
             yield cell, self._grid(cell, of_cell)
 
     def _grid(self, cell: Asked, progress: Progress) -> Found:
-        from nas_cntk.validate import paper_recipe
+        from nas_cntk.validate import paper_grid
         from nas_cntk.validate.training import tensors
 
         started, bench = time.monotonic(), self.bench
         device = resolve_devices(bench.wishes.devices).train
         sample = bench.source.sample(cell.size)
         aside = chooser(sample.y)
-        data = tensors(sample.x[~aside], sample.y[~aside], device)
-        split = tensors(sample.x[aside], sample.y[aside], device)
-        test = tensors(sample.x_test, sample.y_test, device)
-        leading = sample.x[: paper_recipe.EIGENVALUE_IMAGES]
+        sets = paper_grid.Sets(
+            tensors(sample.x[~aside], sample.y[~aside], device),
+            tensors(sample.x[aside], sample.y[aside], device),
+            tensors(sample.x_test, sample.y_test, device),
+        )
+        leading = sample.x[: paper_grid.EIGENVALUE_IMAGES]
         architecture = cell.column.architecture(cell.depth)
-        eigenvalue = paper_recipe.relative_eigenvalue(architecture, leading, bench.backend)
-        points = paper_recipe.grid(_width(cell), eigenvalue)
-        weights = [float(point.width) ** 2 for point in points]
+        eigenvalue = paper_grid.relative_eigenvalue(architecture, leading, bench.backend)
         results: list[dict[str, object]] = []
-        for number, point in enumerate(points):
-            began, share = sum(weights[:number]) / sum(weights), weights[number] / sum(weights)
+        for point, (began, ended) in paper_grid.shares(paper_grid.grid(_width(cell), eigenvalue)):
 
-            def of_point(fraction: float, began: float = began, share: float = share) -> None:
-                progress(began + fraction * share)
+            def of_point(fraction: float, began: float = began, ended: float = ended) -> None:
+                progress(began + fraction * (ended - began))
 
             def trained(point: Point = point, show: Progress = of_point) -> dict[str, object]:
-                return self._trained(cell, point, data, split, test, show)
+                return self._trained(cell, point, sets, show)
 
             results.append(bench.part(cell, _part(point), trained))
             of_point(1.0)
         self._checkpoint(cell).unlink(missing_ok=True)
-        right = [result for result in results if not result["diverged"]]
-        chosen = max(right, key=paper_recipe.ranking) if right else None
+        choice = paper_grid.choose(results)
         return Found(
-            None if chosen is None else float(str(chosen["test_accuracy"])),
-            max(time.monotonic() - started, sum(float(str(result["seconds"])) for result in results)),
+            choice.accuracy,
+            max(time.monotonic() - started, choice.seconds),
             {
-                "chosen": chosen,
-                "best_on_test": max((float(str(result["test_accuracy"])) for result in right), default=None),
-                "diverged": chosen is None,
+                "chosen": choice.chosen,
+                "best_on_test": choice.best_on_test,
+                "diverged": choice.chosen is None,
                 "points": len(results),
-                "points_diverged": len(results) - len(right),
+                "points_diverged": choice.diverged,
                 "device": str(device),
             },
         )
 
-    def _trained(
-        self, cell: Asked, point: Point, data: TensorSet, split: TensorSet, test: TensorSet, progress: Progress
-    ) -> dict[str, object]:
+    def _trained(self, cell: Asked, point: Point, sets: Sets, progress: Progress) -> dict[str, object]:
         import torch
 
-        from nas_cntk.validate.finite import finite_network
-        from nas_cntk.validate.training import evaluate, threads_for, train
+        from nas_cntk.validate.paper_grid import Watch, train_point
 
-        sample_shape = self.bench.source.shape(cell.size)
-        architecture, classes = cell.column.architecture(cell.depth), self.bench.source.raw.num_classes
-        plan = _schedule(cell, point.learning_rate, len(data) + len(split))
-        flops = architecture.count_flops(sample_shape, classes, point.width)
+        shape, classes = self.bench.source.shape(cell.size), self.bench.source.raw.num_classes
+        plan = _schedule(cell, point.learning_rate, len(sets.train) + len(sets.split))
+        settings = settings_hash({"cell": cell.hash, "point": _part(point)})
+        watch = Watch(self._checkpoint(cell), settings, progress, self.bench.cancelled)
         try:
-            with threads_for(flops * plan.batch):
-                net = finite_network(architecture, sample_shape, classes, point.width, point.kappa, plan.seed)
-                net.to(device=data.x.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-                found = train(
-                    net,
-                    data,
-                    split,
-                    plan,
-                    checkpoint=self._checkpoint(cell),
-                    settings=settings_hash({"cell": cell.hash, "point": _part(point)}),
-                    progress=progress,
-                    cancelled=self.bench.cancelled,
-                )
-                accuracy = None if found.diverged else evaluate(net, test, plan.loss)[1] / len(test)
+            _, result = train_point(cell.column.architecture(cell.depth), shape, classes, point, plan, sets, watch)
         except torch.OutOfMemoryError:
             raise BackendUnavailable(
-                f"{cell.column.name} of depth {cell.depth} needs more memory than {data.x.device} has;"
+                f"{cell.column.name} of depth {cell.depth} needs more memory than {sets.train.x.device} has;"
                 " lower --width, or use another of --devices"
             ) from None
-        return {
-            "learning_rate": point.learning_rate,
-            "step": point.step,
-            "width": point.width,
-            "kappa": point.kappa,
-            "diverged": found.diverged,
-            "split_accuracy": found.split_accuracy,
-            "split_loss": found.split_loss,
-            "train_loss": found.train_loss,
-            "test_accuracy": accuracy,
-            "epochs": found.epochs,
-            "seconds": found.seconds,
-        }
+        return result
 
     def _seconds(self, cell: Asked) -> float:
         """Return what the whole grid of a cell is predicted to take."""
         import torch
 
-        from nas_cntk.validate import paper_recipe
+        from nas_cntk.validate import paper_grid
         from nas_cntk.validate.finite import finite_network
         from nas_cntk.validate.training import tensors, threads_for, time_step
 
@@ -190,7 +160,7 @@ class CnnUnit:
         data = tensors(sample.x[: 4 * plan.batch], sample.y[: 4 * plan.batch], device)
         architecture = cell.column.architecture(cell.depth)
         total = 0.0
-        for width in paper_recipe.widths(_width(cell)):
+        for width in paper_grid.widths(_width(cell)):
             flops = architecture.count_flops(shape, sample.num_classes, width)
             with threads_for(flops * plan.batch):
                 net = finite_network(architecture, shape, sample.num_classes, width, seed=0)
@@ -199,7 +169,7 @@ class CnnUnit:
             steps = math.ceil((1 - SPLIT_FRACTION) * n / plan.batch)
             seen = plan.epochs * SPLIT_FRACTION * n + m
             one = plan.epochs * steps * step + seen * step / plan.batch / 3  # a forward pass is a third of a step
-            total += len(paper_recipe.KAPPAS) * len(paper_recipe.STEPS) * one
+            total += len(paper_grid.KAPPAS) * len(paper_grid.STEPS) * one
         return total
 
     def _checkpoint(self, cell: Asked) -> Path:
@@ -225,13 +195,6 @@ def _part(point: Point) -> str:
 
 
 def _schedule(cell: Asked, learning_rate: float, n: int) -> Schedule:
-    from nas_cntk.validate import paper_recipe
-    from nas_cntk.validate.training import Schedule
+    from nas_cntk.validate.paper_grid import schedule
 
-    return Schedule(
-        loss="quadratic",
-        epochs=int(str(cell.settings["epochs"])),
-        batch=32 if n < paper_recipe.MANY_IMAGES else 128,
-        learning_rate=learning_rate,
-        seed=int(str(cell.settings["seed"])),
-    )
+    return schedule(n, int(str(cell.settings["epochs"])), learning_rate, int(str(cell.settings["seed"])))

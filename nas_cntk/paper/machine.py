@@ -9,18 +9,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from nas_cntk.machine import processor_name
+
 
 def machine() -> str:
     """Return the processor, how many of it, and the system."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{os.cpu_count()} x {name}, {platform.system()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} x {processor_name()}, {platform.system()}, Python {platform.python_version()}"
 
 
 def command_line(arguments: list[str] | None = None) -> str:

@@ -149,24 +149,26 @@ def _of_standard(bench: Bench, candidate: Candidate) -> Seconds:
 
 
 def _of_paper(bench: Bench, candidate: Candidate) -> Seconds:
-    from nas_cntk.validate import paper_recipe
+    from nas_cntk.validate import paper_grid
+    from nas_cntk.validate.finite import finite_network
     from nas_cntk.validate.training import threads_for, time_step
 
     dataset = bench.images.dataset
     n = len(dataset.y_train)
     parts: list[Seconds] = []
-    for width in paper_recipe.widths(bench.wishes.width_of_recipe):
-        point = paper_recipe.Point(1.0, width, 1.0, 1.0)
-        plan = paper_recipe.schedule(bench, n, point)
+    plan = paper_grid.schedule(n, bench.wishes.epochs_of_recipe, 1.0, bench.seed)
+    for width in paper_grid.widths(bench.wishes.width_of_recipe):
         flops = candidate.architecture.count_flops(dataset.image_shape, dataset.num_classes, width)
         data, _ = training_sets(bench, min(n, max(4 * plan.batch, bench.images.fewest())), bench.devices.train)
         with memory_errors(candidate.number), threads_for(flops * plan.batch):
-            net = paper_recipe.network(bench, candidate.architecture, width, 1.0)
+            net = finite_network(
+                candidate.architecture, dataset.image_shape, dataset.num_classes, width, seed=plan.seed
+            )
             step = time_step(_placed(bench, net), data, plan)
-        points = len(paper_recipe.KAPPAS) * len(paper_recipe.STEPS)
+        points = len(paper_grid.KAPPAS) * len(paper_grid.STEPS)
         parts.append(_of_training(step, plan.batch, plan.epochs, points))
     pair = _seconds_a_pair(bench, candidate, "ntk")
-    chosen_by = paper_recipe.EIGENVALUE_IMAGES
+    chosen_by = paper_grid.EIGENVALUE_IMAGES
     return lambda n, m: sum(part(n, m) for part in parts) + pair * min(n, chosen_by) ** 2 / 2
 
 

@@ -9,7 +9,7 @@ import torch
 from nas_cntk import Architecture, Builder, finite_network, kernel
 from nas_cntk.errors import StudyError
 from nas_cntk.regression import targets
-from nas_cntk.validate.paper_recipe import grid, largest_eigenvalue, relative_eigenvalue, widths
+from nas_cntk.validate.paper_grid import grid, largest_eigenvalue, relative_eigenvalue, widths
 from nas_cntk.validate.training import Schedule, tensors, train
 
 
