@@ -7,25 +7,18 @@ import platform
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from nas_cntk.kernels import _native
 from nas_cntk.kernels.backends import cpu
+from nas_cntk.machine import processor_name
 
 OPERATIONS = 19  # multiplications or FMAs of one entry-layer: the form with one square root, counted
 
 
 def description() -> dict[str, object]:
     """Return processor, cores in use, instruction set, system."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
     return {
-        "cpu": name,
+        "cpu": processor_name(),
         "threads": cpu.threads(),
         "instruction_set": cpu.instruction_set(),
         "system": f"{platform.system()} {platform.machine()}",
