@@ -3,8 +3,9 @@
     python benchmarks/precision.py PATH_OF_CIFAR10
 
 Depth 21: flatten at 32x32 with 2,000 training images, global pooling at 16x16 with 1,000, ntk and nngp, and as many
-test images (fewer with `--test`). Global pooling of 20 convs takes 1.3e6 entry-layers a pair at 16x16 (twice, and float64 at half the speed):
-what it will take is predicted first, and `--most-seconds` takes fewer images if that is too long.
+test images (fewer with `--test`). Global pooling of 20 convs takes 1.3e6 entry-layers a pair at 16x16 (twice, and
+float64 at half the speed): what it will take is predicted first, and `--most-seconds` takes fewer images if that is too
+long.
 """
 
 from __future__ import annotations

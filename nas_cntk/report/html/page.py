@@ -144,13 +144,16 @@ def winner(board: Board) -> Winner | None:
 
 def _about(board: Board) -> list[tuple[str, str]]:
     config, identity = board.study.config, board.study.identity
+    # What was used may be less than what was asked for: data may have fewer images.
+    used = max(((row.subset or 0, row.holdout or 0) for row in board.rows if row.holdout), default=None)
+    subset, holdout = used or (identity.get("subset"), identity.get("holdout"))
     shape = "×".join(map(str, board.image_shape))
     return [
         ("data", f"{named(str(config.get('data', '')))}, images of {shape}, {board.num_classes} classes"),
         ("space", named(str(identity.get("space", "")))),
         ("sampler", str(board.study.sampler.get("name", ""))),
         ("scores" if len(board.directions) > 1 else "score", ", ".join(map(words.name_of, board.directions))),
-        ("measured with", f"kernels of {identity.get('subset')} images, tested on {identity.get('holdout')} held out"),
+        ("measured with", f"kernels of {subset} images, tested on {holdout} held out"),
     ]
 
 

@@ -41,7 +41,9 @@ def _searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "<img src=x>.npz", x=x, y=y, x_test=x_test, y_test=y_test)
     (folder / "space.py").write_text(SPACE)
     for name, scores in ((STUDY, ("holdout_accuracy",)), ("several", ("holdout_accuracy", "params", "loo_mse"))):
-        problem = Problem(f"npz:{folder}/<img src=x>.npz", None, str(folder / "space.py"), 60, 60, 0, scores)
+        problem = Problem(
+            f"npz:{folder}/<img src=x>.npz", None, str(folder / "space.py"), 100, 100, 0, scores
+        )  # more than there are
         session.search(str(folder / "nas.db"), name, problem, Options(14, sampler="random"), Quiet())
     return folder
 

@@ -132,11 +132,11 @@ def test_without_validation_the_kernel_is_asked_about_the_held_out(run: Run, rep
     first = board.rows[0]
     (score,) = [one for one in board.rungs if one.key == first.key]
     assert score.correct is not None
-    right = int(np.unpackbits(np.frombuffer(score.correct, np.uint8))[:60].sum())
+    right = int(np.unpackbits(np.frombuffer(score.correct, np.uint8))[:80].sum())
     page = reported()
     _, counts = matrix(page)
-    assert counts.sum() == 60 and np.trace(counts) == right
-    assert f"The kernel regression of trial {first.trial} (ntk, 60 training images)" in page.text
+    assert counts.sum() == 80 and np.trace(counts) == right
+    assert f"The kernel regression of trial {first.trial} (ntk, 80 training images)" in page.text
 
 
 def test_the_commands_reproduce_the_study(run: Run, reported: Reported, _searched: Path) -> None:

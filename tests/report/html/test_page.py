@@ -62,6 +62,7 @@ def test_a_validated_study_fills_every_section(validated: Run, reported: Reporte
         *(f"architecture-{n}-title" for n in (1, 2, 3)),
     }
     assert page.find("table", class_="matrix") and page.find("table", class_="bars") and page.find("img")
+    assert "kernels of 80 images, tested on 80 held out" in page.text, "as many as there were, not as were asked for"
 
 
 def test_hostile_names_are_text(validated: Run, reported: Reported, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_images_can_be_left_out_and_the_page_says_so(run: Run, reported: Reporte
     check(page)
     assert not page.find("img") and "Left out: --no-images was given." in page.text
     result = run("report", "--db", "nas.db", "--max-seconds", "0.00001", "--output", "b.html")
-    assert "without confusion matrix and images: the kernel of 60 and 60 images would take about" in result.out
+    assert "without confusion matrix and images: the kernel of 80 and 80 images would take about" in result.out
     assert "--max-seconds 1 includes it" in result.out
     assert run("report", "--no-images", "--data", "digits", "--db", "nas.db").code == 2
 
