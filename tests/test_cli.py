@@ -127,7 +127,8 @@ def test_a_search_from_its_first_trial_to_the_leaderboard(run: Run) -> None:
     best = rows[0]["trial"]
     shown = run("show", str(best), "--json").json()
     assert shown["architecture"]["nodes"][0] == {"op": "input"} and shown["key"] == rows[0]["key"]
-    assert "conv" in run("show", str(best)).out
+    screen = run("show", str(best)).out
+    assert "conv" in screen and f"next: nas-cntk validate {best} " in screen
     assert "no finished trial 99" in one_error(run("show", "99"))
 
     import optuna

@@ -78,6 +78,8 @@ def show(
     What it scored, at every rung and when it was validated, what it cost, and the architecture as a tree: output
     shape, parameters and FLOPs of every node.
     """
+    from rich.text import Text
+
     from nas_cntk.report import tables, text
     from nas_cntk.report.board import load_board
 
@@ -98,8 +100,14 @@ def show(
     validated = board.validations_of(row.key)
     rungs = board.rungs_of(row.key)
     shown = tables.trial(row, architecture, board.image_shape, board.num_classes, console.width, validated, rungs)
+    console.print(Text(f"study {board.study.name}", "bold"), soft_wrap=True)
     console.print(shown)
-    print_next(console, text.command("leaderboard", db=db, study=board.study.name))
+    following = ["leaderboard"]
+    if any(one.accuracy is not None and one.recipe == "standard" for one in validated):
+        following = ["export", str(trial), "--to", "model"]
+    elif row.state == "COMPLETE":
+        following = ["validate", str(trial)]
+    print_next(console, text.command(*following, db=db, study=board.study.name))
 
 
 def report(

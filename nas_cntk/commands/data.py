@@ -53,4 +53,11 @@ def data_inspect(
     if sheet is not None:
         console.print(f"wrote {sheet}", markup=False, soft_wrap=True)
     if found.split is not None:
-        print_next(console, text.command("search", "--data", spec, *found.facts.options))
+        given = (
+            ("--space", space, "plain"),
+            ("--subset", subset, 2000),
+            ("--holdout", holdout, 2000),
+            ("--seed", seed, 0),
+        )
+        options = [word for name, value, default in given if value != default for word in (name, str(value))]
+        print_next(console, text.command("search", "--data", spec, *found.facts.options, *options))

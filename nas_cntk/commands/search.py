@@ -177,7 +177,10 @@ def watch(
         return
     if last.complete:
         console.print(f"study {last.study.name} is complete: {len(last.finished)} trials", markup=False, soft_wrap=True)
-    print_next(console, text.command("leaderboard" if last.finished else "resume", db=db, study=last.study.name))
+        if study is None and not view.changed:
+            console.print("a search that has just begun is here once it has read its images", markup=False)
+    verb = "leaderboard" if last.complete else "watch" if last.working else "resume"
+    print_next(console, text.command(verb, db=db, study=last.study.name))
 
 
 def score(

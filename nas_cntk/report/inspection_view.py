@@ -91,10 +91,13 @@ def _cost_line(one: Cost) -> str:
     line = f"{where:<15}  {text.duration(seen.least)} to {text.duration(seen.most)} a trial"
     if seen.dear == seen.proposals:
         return f"{line}; every proposal is beyond {text.duration(DEFAULT_TRIAL_SECONDS)} and would be skipped"
-    line += f", {text.duration(seen.total(DEFAULT_TRIALS))} in all"
+    total = text.duration(seen.total(DEFAULT_TRIALS))
     if seen.dear:
-        line += f"; {seen.dear} of {seen.proposals} proposals beyond {text.duration(DEFAULT_TRIAL_SECONDS)} are skipped"
-    return line
+        limit = text.duration(DEFAULT_TRIAL_SECONDS)
+        return (
+            f"{line}; {seen.dear} of {seen.proposals} proposals, beyond {limit}, are skipped, the others {total} in all"
+        )
+    return f"{line}, {total} in all"
 
 
 def _print(console: Console, line: str, style: str = "") -> None:

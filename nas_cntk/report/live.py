@@ -38,6 +38,7 @@ class LiveView(BarView):
         self._began = 0.0
         self._trial: tuple[int, str, float, float] | None = None  # number, words, predicted, when it began
         self._fraction = 0.0
+        self._passed: tuple[int, int] | None = None  # the last trial begun, and the networks of its pass
         self._waiting, self._waited = 0, 0.0
         self._working: tuple[Working, ...] = ()  # processes, where there are several
 
@@ -55,6 +56,7 @@ class LiveView(BarView):
         """Show a new trial in the panel."""
         words = summary(architecture) + (f", {others} more in the same pass" if others else "")
         self._trial, self._fraction, self._waiting = (number, words, predicted, time.monotonic()), 0.0, 0
+        self._passed = number, others + 1
         self._refresh()
 
     def progress(self, fraction: float) -> None:
@@ -68,7 +70,9 @@ class LiveView(BarView):
         self._done += 1
         names = [kind.name for kind in self._plan.bench.scores]
         better = self._best.takes(trial, names[0])
-        line = trial_line(trial, names, self._done, self._plan.study.target, self._best, better, self._room())
+        networks = self._passed[1] if self._passed is not None and self._passed[0] == trial.number else 1
+        target = self._plan.study.target
+        line = trial_line(trial, names, self._done, target, self._best, better, self._room(), networks)
         pruned = trial.verdict.outcome != "COMPLETE"
         self._print(line, "dim" if pruned else "bold" if better else None)
         if pruned and (trial.verdict.reason or "").startswith("failed:"):
@@ -173,9 +177,19 @@ class Best:
 
 
 def trial_line(
-    trial: Finished, names: Sequence[str], done: int, target: int, best: Best, better: bool, room: int | None
+    trial: Finished,
+    names: Sequence[str],
+    done: int,
+    target: int,
+    best: Best,
+    better: bool,
+    room: int | None,
+    networks: int = 1,
 ) -> str:
-    """Return the line of a finished trial; the architecture is left out where it does not fit into `room` columns."""
+    """Return the line of a finished trial; the architecture is left out where it does not fit into `room` columns.
+
+    `networks` were scored in one pass, of whose time the trial has its share.
+    """
     verdict = trial.verdict
     digits = len(str(target))
     head = f"{done:>{digits}}/{target}  trial {trial.number:<{len(str(max(0, target - 1)))}}"
@@ -189,7 +203,7 @@ def trial_line(
     if verdict.duplicate_of is not None:
         words.append(str(verdict.reason))
     else:
-        words.append(text.duration(verdict.seconds))
+        words.append(text.duration(verdict.seconds) + (f" x {networks}" if networks > 1 else ""))
         if verdict.sibling_of is not None:
             words.append(f"with trial {verdict.sibling_of}")
     line = f"{head}  {'  '.join(words)}"

@@ -113,7 +113,8 @@ def trial(
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(no_wrap=True)
     facts.add_column(overflow="fold")
-    lines: list[tuple[str, str]] = [("trial", f"{row.trial} (ordinal {row.ordinal}), {row.state}")]
+    of = "" if row.sibling_of is None else f", scored in one pass with trial {row.sibling_of}"
+    lines: list[tuple[str, str]] = [("trial", f"{row.trial}, {row.state}{of}")]
     if row.reason is not None:
         lines.append(("reason", row.reason))
     if row.key is not None:
@@ -140,7 +141,8 @@ def trial(
         lines.append(("computed by", f"backend {row.backend}; ridge {row.ridge:g}, jitter {row.jitter:g}"))
     if row.predicted_seconds is not None:
         took = "" if row.seconds is None else f", took {text.duration(row.seconds)}"
-        lines.append(("cost", f"predicted {text.duration(row.predicted_seconds)}{took}"))
+        share = ": its share of the pass" if row.sibling_of is not None else ""
+        lines.append(("cost", f"predicted {text.duration(row.predicted_seconds)}{took}{share}"))
     lines += [validation_line(one) for one in validated]
     for name, value_text in lines:
         facts.add_row(Text(name, style="bold"), Text(value_text))

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 
 from rich.console import Console
 from rich.text import Text
@@ -28,6 +30,8 @@ from nas_cntk.report.rows import directions_of, row_of
 
 POLL = 1.0  # seconds
 BEFORE = 5  # trials finished before, whose lines are shown at first
+PACE = 21  # trials that the time left is judged by
+PAUSE = 3600.0  # seconds without a finished trial after which a search went on anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,21 @@ class Snapshot:
         return found
 
     def seconds_left(self) -> float | None:
-        """Return the seconds to go: what a trial took so far, times those that are left, over who works on them."""
-        if not self.finished:
+        """Return the seconds to go at the pace of the last trials; None before two are finished.
+
+        The pace is of the clock, as the trials of one pass end together, and networks are scored that are no trials.
+        """
+        ends = [datetime.fromisoformat(str(trial.completed)) for trial in self.finished[-PACE:]]
+        gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(ends)]
+        going = len(gaps)  # those since the search went on after a pause
+        while going and gaps[going - 1] <= PAUSE:
+            going -= 1
+        gaps = gaps[going:]
+        if not gaps:
             return None
-        each = sum(trial.verdict.seconds or 0.0 for trial in self.finished) / len(self.finished)
-        begun = sum(min(one.seconds or 0.0, each) for one in self.working)
-        left = each * (self.study.target - len(self.finished)) - begun
-        return max(0.0, left) / max(1, len(self.working))
+        each = sum(gaps) / len(gaps)
+        begun = min(each, max((one.seconds or 0.0 for one in self.working), default=0.0))
+        return max(0.0, each * (self.study.target - len(self.finished)) - begun)
 
 
 @contextmanager
@@ -115,6 +127,7 @@ class WatchView(BarView):
         super().__init__(console, db)
         self._now: tuple[Snapshot, Best, float] | None = None  # and when it was taken
         self._idle = False
+        self.changed = False  # while it watched
 
     def begins(self, now: Snapshot, *, once: bool) -> None:
         """Show the study as it is."""
@@ -134,6 +147,7 @@ class WatchView(BarView):
 
     def changes(self, before: Snapshot, now: Snapshot) -> None:
         """Show what is new."""
+        self.changed = True
         if now.study.target != before.study.target:
             self._print(f"the total is {now.study.target} trials now")
         self._trials(now, len(before.finished))

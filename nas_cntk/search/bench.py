@@ -269,9 +269,10 @@ def forecast(evaluation: Evaluation, seed: int, max_trial_seconds: float, target
         seconds.append(evaluation.predict([leader.architecture]))
         if seconds[-1] > max_trial_seconds:
             continue
-        kin = siblings(evaluation, [leader], set(), max_trial_seconds)
+        most = most_siblings(target, 1)
+        kin = siblings(evaluation, [leader], set(), max_trial_seconds) if most else []
         spent += evaluation.predict([leader.architecture, *(one.architecture for one in kin)])
-        trials += 1 + min(len(kin), most_siblings(target, 1))
+        trials += 1 + min(len(kin), most)
     return Forecast(
         min(seconds, default=0.0),
         max(seconds, default=0.0),

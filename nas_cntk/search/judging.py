@@ -18,7 +18,7 @@ from nas_cntk.records.leases import Lease
 from nas_cntk.records.trials import Finished, Outcome, Score, Verdict
 from nas_cntk.search import rungs
 from nas_cntk.search.evaluation import Evaluation, Limits, Observer
-from nas_cntk.search.family import Leader, Sibling, siblings
+from nas_cntk.search.family import Leader, Sibling, most_siblings, siblings
 
 if TYPE_CHECKING:
     import optuna
@@ -116,7 +116,7 @@ def measure(
     study_id = candidates[0].lease.study_id
     leaders = [Leader(c.trial.number, c.proposal.parameters or {}, c.architecture) for c in candidates]
     kin = []
-    if evaluation.siblings is not None:
+    if evaluation.siblings is not None and most_siblings(limits.target, len(candidates)):
         known = {t.verdict.key for t in earlier if t.verdict.key is not None}
         known |= trials.scored_keys(records, study_id, evaluation.subset)
         kin = siblings(evaluation, leaders, known, limits.max_trial_seconds)

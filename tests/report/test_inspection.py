@@ -31,7 +31,7 @@ def photos(root: Path) -> None:
 
 def test_a_folder_from_inspection_to_search(run: Run, tmp_path: Path) -> None:
     photos(tmp_path / "my photos")
-    found = run("data", "inspect", "folder:my photos", "--contact-sheet", "sheet.png", *SPLIT)
+    found = run("data", "inspect", "folder:my photos", "--contact-sheet", "sheet.png", "--space", "stages", *SPLIT)
     assert found.code == 0, found.err
     assert "data folder:my photos: 32 training and 8 test images, one fifth set aside; 2 classes" in found.out
     assert "images: 9 x 12 (14), 10 x 12 (14), 11 x 12 (12); used as 9 x 9, colour" in found.out
@@ -41,8 +41,9 @@ def test_a_folder_from_inspection_to_search(run: Run, tmp_path: Path) -> None:
     assert "> --image-size 9 " in found.out and "  --image-size 8 " in found.out
     assert Path("sheet.png").exists() and "wrote sheet.png" in found.out and not Path("runs").exists()
     words = shlex.split(found.out.splitlines()[-1].removeprefix("next: nas-cntk "))
-    assert words == ["search", "--data", "folder:my photos", "--image-size", "9", "--skip-bad"]
-    assert run(*words, "--trials", "1", "--subset", "12", "--holdout", "12", "--quiet").code == 0
+    assert words[:6] == ["search", "--data", "folder:my photos", "--image-size", "9", "--skip-bad"]
+    assert words[6:] == ["--space", "stages", *SPLIT], "what was asked for and is no default"
+    assert run(*words, "--trials", "1", "--quiet").code == 0
 
 
 def test_json_has_everything(run: Run, tmp_path: Path) -> None:

@@ -110,6 +110,18 @@ def test_plain_lines_off_a_terminal() -> None:
     ]
 
 
+def test_the_trial_of_a_pass_says_how_many_networks_share_it() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    with LiveView(console, "runs/nas.db") as view:
+        view.begins(plan())
+        view.trial_begins(0, net(), 1.0, 11)
+        for number in (0, 1):
+            view.trial_ends(ended(number, 0.5))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line for line in console.file.getvalue().splitlines() if re.match(r"\s*\d+/30", line)]
+    assert "  1.5 s x 12  " in lines[0] and "  1.5 s  " in lines[1]
+
+
 def test_the_best_of_earlier_runs_and_the_direction_count() -> None:
     assert "best 95.00 %" in shown(plan(earlier=((3, 0.95),)), [ended(4, 0.9)])
     text = shown(plan("holdout_mse"), [ended(0, 0.5), ended(1, 0.4), ended(2, 0.9)])

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from nas_cntk.records import leases, studies, trials
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import Lease, Owner
 from nas_cntk.records.migrations import open_records
-from nas_cntk.records.trials import Outcome, Score, Verdict
+from nas_cntk.records.trials import Finished, Outcome, Score, Verdict
 from nas_cntk.report import text
 from nas_cntk.report import watch as watching
 from nas_cntk.report.describe import summary
@@ -144,14 +146,15 @@ def test_events_for_programs(searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 
 def test_the_panel_has_the_trial_under_way(searcher: Searcher) -> None:
     searcher.end(searcher.begin(), 0.5)
+    searcher.end(searcher.begin(), 0.4)
     searcher.begin()
     view = WatchView(Console(file=io.StringIO(), width=80), searcher.db)
     now = snapshot(searcher.records, "one")
     view.begins(now, once=False)
     lines = [line.plain for line in view._lines(78)]
     assert lines[0].startswith("── one · npz:photos.npz 8x8x1 · plain · cpu at 1e+09 entry-layers/s ──")
-    assert lines[1].startswith("1/3 ") and lines[1].endswith(" left")
-    assert lines[2].startswith(f"trial 1  process {os.getpid()} on ") and lines[3].startswith("best 50.00 % (trial 0)")
+    assert lines[1].startswith("2/3 ") and lines[1].endswith(" left")
+    assert lines[2].startswith(f"trial 2  process {os.getpid()} on ") and lines[3].startswith("best 50.00 % (trial 0)")
 
 
 def test_the_panel_and_the_events_say_which_network_runs(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +175,19 @@ def test_the_panel_and_the_events_say_which_network_runs(searcher: Searcher, mon
     lines.begins(now, once=True)
     (running,) = json.loads(out.getvalue())["running"]
     assert (running["architecture"], running["predicted_seconds"]) == (summary(architecture), 150.0)
+
+
+def test_the_time_left_is_by_the_clock_since_the_last_pause() -> None:
+    def ended(number: int, at: float) -> Finished:
+        when = datetime.fromtimestamp(1.8e9 + at).isoformat(sep=" ")
+        return Finished(number, number, Verdict("COMPLETE", seconds=0.5), None, None, when)
+
+    study = SimpleNamespace(target=10)
+    times = [0.0, 1.0, 90000.0, 90010.0, 90020.0, 90020.0]  # the last two of one pass
+    now = watching.Snapshot(study, tuple(ended(n, at) for n, at in enumerate(times)), ())  # type: ignore[arg-type]
+    assert now.seconds_left() == pytest.approx(4 * 20 / 3)
+    alone = watching.Snapshot(study, (ended(0, 0.0),), ())  # type: ignore[arg-type]
+    assert alone.seconds_left() is None
 
 
 def test_a_long_study_is_not_read_anew_where_nothing_is_new(searcher: Searcher) -> None:

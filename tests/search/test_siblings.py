@@ -77,19 +77,27 @@ def test_siblings_are_trials_of_their_own(fake: ModuleType, db: str, sampler: st
 
 def test_what_came_free_and_was_no_trial_is_used_when_it_is_proposed(fake: ModuleType, db: str) -> None:
     evaluation, families = counting(fake)
-    fake.search(db, target=5, fake=evaluation)  # too few for a sibling to be a trial
-    assert all(t.verdict.sibling_of is None for t in stored(db))
-    assert len({key for one in families for key in one}) > 5
+    fake.search(db, target=20, fake=evaluation)  # one sibling at most is a trial
+    before = {t.verdict.key for t in stored(db)}
+    scored = {key for one in families for key in one}
+    assert scored - before, "nothing is kept for later: the test shows nothing"
     evaluation, more = counting(fake)
-    fake.search(db, target=40, fake=evaluation)
-    assert not {key for one in more for key in one} & {key for one in families for key in one}
-    free = {key for one in families for key in one} & {t.verdict.key for t in stored(db)[5:]}
-    assert free, "none of them was proposed: the test shows nothing"
+    fake.search(db, target=80, fake=evaluation)
+    assert not {key for one in more for key in one} & scored
+    later = {t.verdict.key for t in stored(db)}
+    assert (scored - before) & later, "none of them was proposed: the test shows nothing"
     for trial in stored(db):
         if trial.verdict.outcome == "COMPLETE":
             assert trial.score is not None and trial.architecture is not None
             arch = Architecture.from_json(trial.architecture)
             assert trial.score.values["holdout_accuracy"] == fake.accuracy(arch)
+
+
+def test_in_a_study_too_small_for_them_there_are_none(fake: ModuleType, db: str) -> None:
+    evaluation, families = counting(fake)
+    fake.search(db, target=19, fake=evaluation)
+    assert all(len(one) == 1 for one in families), "a pass would cost more and bring no trial"
+    assert all(t.verdict.sibling_of is None for t in stored(db))
 
 
 def test_only_what_is_nearly_free_is_taken(fake: ModuleType, db: str) -> None:
