@@ -87,7 +87,7 @@ def print_options(ctx: typer.Context) -> None:
 def toml_lines(entries: Iterable[Entry]) -> list[str]:
     """Return a line of TOML for each option, with its origin; one that is not given is a comment."""
     return [
-        f"# {entry.key} is not given: {entry.origin}"
+        f"# {entry.key} (not given): {entry.origin}"
         if entry.value is None
         else f"{entry.key} = {toml(entry.value)}  # {_comment(entry.origin)}"
         for entry in entries

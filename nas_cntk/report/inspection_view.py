@@ -65,7 +65,10 @@ def _head(found: Inspection) -> Iterator[str]:
         stored = "{} x {}".format(*found.facts.sizes[0][0])
     else:
         rest = len(sizes) - SIZES
-        stored = ", ".join(sizes[:SIZES]) + (f" and {counted(rest, 'more size')}" if rest > 0 else "")
+        stored = ", ".join(sizes[:SIZES])
+        if rest > 0:
+            areas = sorted((size for size, _ in found.facts.sizes), key=lambda size: (size[0] * size[1], size))
+            stored += " and {}, from {} x {} to {} x {}".format(counted(rest, "more size"), *areas[0], *areas[-1])
     what = "gray" if c == 1 else "colour" if c == 3 else f"{c} channels"
     yield f"images: {stored}; used as {h} x {w}, {what}"
 

@@ -36,7 +36,10 @@ class Validated:
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """A coefficient with its bootstrap interval; None where it is undefined (all values equal)."""
+    """A coefficient with its bootstrap interval; None where it is undefined (all values equal).
+
+    Of fewer than `FEW` architectures there is no interval: resamples of a handful know nothing of those not drawn.
+    """
 
     value: float | None
     low: float | None
@@ -140,6 +143,8 @@ def _with_interval(statistic: Any, draws: NDArray[np.int64], *arrays: Float) -> 
     value = float(statistic(*(array[None, :] for array in arrays))[0])
     if not math.isfinite(value):
         return Correlation(None, None, None)
+    if n < FEW:
+        return Correlation(value, None, None)
     step = max(1, _CELLS // (n * n))
     parts = [
         statistic(*(array[draws[first : first + step]] for array in arrays)) for first in range(0, len(draws), step)

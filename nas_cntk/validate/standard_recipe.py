@@ -13,7 +13,7 @@ from nas_cntk.validate.job import Bench, Job, memory_errors, test_set, training_
 from nas_cntk.validate.standard import StandardNetwork, standard_network
 from nas_cntk.validate.training import Schedule, evaluate, threads_for, train
 
-VERSION = 1  # of the recipe: what is trained by another is not continued
+VERSION = 2  # of the recipe: what is trained by another is not continued
 RATES = (0.1, 0.03, 0.01)  # the next one where a training diverges
 MANY_IMAGES = 10_000  # from which batches are twice as large
 

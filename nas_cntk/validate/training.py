@@ -32,6 +32,7 @@ EVALUATED_AT_A_TIME = 512
 CHECKPOINT_SECONDS = 2.0  # at least between two checkpoints, so that short epochs are not spent on the disk
 CHECKED_EVERY = 50  # steps between looks at the loss, each of which waits for a GPU
 LARGEST_LOSS = 1e4  # beyond it a quadratic loss is on its way to infinity
+BLOWN_UP = 4.0  # times that of guessing: an epoch's cross-entropy of a training that will not learn any more
 ONE_THREAD = 2**32  # multiply-adds of a batch up to which a second thread waits longer than it works
 
 
@@ -105,7 +106,8 @@ def train(
     """Train a network in place and leave it with the weights of its best epoch on the split.
 
     With `patience` or `cosine` that is the epoch with the least loss on the split (an accuracy on few images is
-    equal in too many epochs); else the last one. A loss that is not finite ends the training: `diverged`.
+    equal in too many epochs); else the last one. A loss that is not finite ends the training, and so does one far above
+    that of guessing: `diverged`.
 
     Args:
         checkpoint: a file that each epoch is saved to; one with equal `settings` is continued, another is ignored.
@@ -115,10 +117,11 @@ def train(
     if checkpoint is not None:
         state.load(checkpoint, settings)
     device = data.x.device
+    largest = LARGEST_LOSS if schedule.loss == "quadratic" else BLOWN_UP * math.log(max(2, int(data.y.max()) + 1))
     saved, started = time.monotonic(), time.monotonic() - state.seconds
     while not state.ended(schedule):
         loss = _epoch(state, data, schedule, progress, cancelled)
-        diverged = not math.isfinite(loss) or (schedule.loss == "quadratic" and loss > LARGEST_LOSS)
+        diverged = not loss <= largest
         split_loss, correct = (math.nan, 0) if diverged else evaluate(net, split, schedule.loss)
         diverged = diverged or not math.isfinite(split_loss)
         state.seconds = time.monotonic() - started

@@ -32,7 +32,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_defaults(run: Run, write:
     assert (values["subset"], values["holdout"], values["seed"], values["dtype"]) == (50, 40, 7, "float32")
     where = origins(out)
     assert (where["subset"], where["holdout"], where["dtype"]) == ("flag", "nas.toml", "default")
-    assert "# timeout is not given: no limit" in out
+    assert "# timeout (not given): no limit" in out
 
 
 def test_a_flag_that_repeats_the_default_is_a_flag(run: Run, write: Write) -> None:

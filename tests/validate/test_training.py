@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,17 @@ def test_a_divergence_is_an_outcome() -> None:
     b.dense(b.flatten(b.relu(b.conv(b.input(), 3))))
     net = finite_network(b.build(), SHAPE, 2, 8, seed=0)
     assert train(net, *sets(), Schedule("quadratic", 20, 16, 1e3)).diverged
+
+
+def test_a_training_that_has_blown_up_has_diverged_though_its_loss_is_finite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wild = replace(COSINE, learning_rate=30.0)
+    found, _ = run(wild)
+    assert found.diverged and found.epochs == 1
+    monkeypatch.setattr(training, "BLOWN_UP", math.inf)
+    found, _ = run(wild)  # finite to its end, and at no epoch better than guessing
+    assert not found.diverged and found.split_loss is not None and found.split_loss > math.log(2)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_rest() -> None:
