@@ -104,6 +104,18 @@ SamplerSetting = Annotated[
         help="A setting of the sampler; may be repeated.",
     ),
 ]
+StartFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--start-from",
+        metavar="STUDY",
+        autocompletion=completion.studies,
+        help="Propose first what that study of the same space found best, for example on smaller images.",
+    ),
+]
+StartTrials = Annotated[
+    str | None, typer.Option("--start-trials", metavar="N,N", help="With --start-from: these trials, not its 5 best.")
+]
 Config = Annotated[
     str | None,
     typer.Option(

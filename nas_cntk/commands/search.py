@@ -35,6 +35,8 @@ from nas_cntk.commands.options import (
     Siblings,
     SkipBad,
     SpaceName,
+    StartFrom,
+    StartTrials,
     StudyName,
     Subset,
     Timeout,
@@ -70,6 +72,8 @@ def search(
     prune_level: PruneLevel = None,
     siblings: Siblings = None,
     batch: Batch = None,
+    start_from: StartFrom = None,
+    start_trials: StartTrials = None,
     workers: Workers = 1,
     study: Annotated[
         str | None,
@@ -99,6 +103,7 @@ def search(
     from nas_cntk.scoring import parse_scores
     from nas_cntk.search import session
     from nas_cntk.search.settings import Problem, parse_ridge
+    from nas_cntk.search.start import parse_trials
 
     names = () if score is None else tuple(kind.name for kind in parse_scores(score))
     problem = Problem(
@@ -107,7 +112,7 @@ def search(
     options = _options(
         trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level, siblings, batch
     )
-    options = replace(options, asked=as_asked(ctx))
+    options = replace(options, start_from=start_from, start_trials=parse_trials(start_trials), asked=as_asked(ctx))
     with search_view(console_of(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.search(db, study, problem, options, view)
     _end(view, ended, db, quiet, json_lines)

@@ -23,6 +23,8 @@ _IF_NOT_GIVEN = {
         "prune-level": "0: nothing is dropped",
         "siblings": "true",
         "batch": "1",
+        "start-from": "nowhere: every proposal is the sampler's",
+        "start-trials": "its 5 best",
         "study": "a new one, DATA-SPACE-N",
         "backend": "auto",
         "timeout": "no limit",

@@ -82,11 +82,12 @@ def record_outcomes(
     *,
     target: int = 0,
     most: int = 0,
+    first: int = 0,
 ) -> None:
     """Write what a family comes to in one transaction: Optuna is told of it after this.
 
-    Of `siblings` at most `most` become trials of their own, under free ordinals below `target`, and none whose
-    architecture has a trial already; all their scores are kept, for when they are proposed.
+    Of `siblings` at most `most` become trials of their own, under free ordinals from `first` up to `target`, and none
+    whose architecture has a trial already; all their scores are kept, for when they are proposed.
 
     Raises:
         RecordsError: if another process has taken an ordinal of `held` over.
@@ -107,7 +108,7 @@ def record_outcomes(
                 ).scalars()
             )
             new = [outcome for outcome in siblings if outcome.verdict.key not in taken]
-            free = leases.free(connection, lease.study_id, target)
+            free = [ordinal for ordinal in leases.free(connection, lease.study_id, target) if ordinal >= first]
             for ordinal, outcome in zip(free, new[:most], strict=False):
                 values = {**_columns(outcome.verdict), "phase": "recorded"}
                 leases.take(connection, lease.study_id, ordinal, lease.owner, values)

@@ -246,6 +246,12 @@ def plan_lines(plan: Plan, db: str) -> list[str]:
             )
         else:
             lines.append("note: no candidate is dropped early: that takes one score, and a held-out accuracy")
+    start = study.config.get("start")
+    if isinstance(start, dict):
+        numbers = ", ".join(map(str, start["trials"]))
+        lines.append(
+            f"the first {len(start['trials'])} proposals are those of study {start['study']}: trials {numbers}"
+        )
     if plan.manner.batch > 1:
         lines.append(f"{plan.manner.batch} proposals are asked for at once")
     if plan.changed:

@@ -96,6 +96,13 @@ def row_of(trial: Finished, validated: Sequence[Validation] = ()) -> Row:
     )
 
 
+def ranking(rows: Sequence[Row]) -> list[Row]:
+    """Return the distinct complete rows at the largest subset, best first; the rows come ordered."""
+    complete = [row for row in rows if row.state == "COMPLETE"]
+    largest = max((row.subset or 0 for row in complete), default=0)
+    return distinct([row for row in complete if (row.subset or 0) == largest])
+
+
 def best_known(validated: Sequence[Validation], key: str | None) -> tuple[Validation | None, Validation | None]:
     """Return the CNN, of the standard recipe if both are there, and the full-dataset kernel of an architecture."""
     own = [one for one in validated if one.key == key and key is not None]

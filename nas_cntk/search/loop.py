@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas_cntk.errors import IllegalArchitecture
 from nas_cntk.records import leases, trials
@@ -18,7 +18,8 @@ from nas_cntk.records.trials import Finished, Outcome, Verdict
 from nas_cntk.search.evaluation import Evaluation, Limits, Observer
 from nas_cntk.search.family import most_siblings
 from nas_cntk.search.judging import Candidate, known_outcome, measure
-from nas_cntk.search.samplers import make_sampler, random_sampler
+from nas_cntk.search.samplers import fixed_sampler, make_sampler, random_sampler
+from nas_cntk.search.start import points_of
 from nas_cntk.search.storage import optuna_errors
 from nas_cntk.search.telling import attributes, fail, tell_recorded
 
@@ -45,6 +46,11 @@ class _Run:
     limits: Limits
     observer: Observer
     owner: Owner
+
+    @property
+    def start(self) -> Sequence[Mapping[str, Any]]:
+        """The parameters of the first proposals, by ordinal, where they are given."""
+        return points_of(self.study.config)
 
     def tell(self) -> None:
         """Tell Optuna, then the observer, of what is recorded."""
@@ -112,7 +118,9 @@ def _round(run: _Run, held: Sequence[Lease]) -> None:
         settled: list[_Settled] = []  # recorded with the others: what is asked after a kill must find the same records
         waiting: list[Candidate] = []
         for lease in held:
-            run.optuna.sampler = _sampler(run.study, lease.ordinal, earlier)
+            sampler = _sampler(run.study, lease.ordinal, earlier)
+            given = run.start[lease.ordinal] if lease.ordinal < len(run.start) else None
+            run.optuna.sampler = sampler if given is None else fixed_sampler(given, sampler)
             asked.append(run.optuna.ask())
             proposal = _propose(run, lease, asked[-1])
             if isinstance(proposal, Candidate):
@@ -202,6 +210,7 @@ def _judge(
         others,
         target=run.limits.target,
         most=most_siblings(run.limits.target, len(new)),
+        first=len(run.start),
     )
     run.tell()
 

@@ -122,6 +122,16 @@ def random_sampler(seed: int, ordinal: int) -> BaseSampler:
     return RandomSampler(seed=derived_seed(seed, ordinal, 1))
 
 
+def fixed_sampler(parameters: Mapping[str, Any], base: BaseSampler) -> BaseSampler:
+    """Return a sampler that proposes these parameters, and asks `base` for those that are not among them."""
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.samplers import PartialFixedSampler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return PartialFixedSampler(dict(parameters), base)
+
+
 def derived_seed(*numbers: int) -> int:
     """Return a seed below 2^32 that depends on every one of `numbers`."""
     return int(np.random.SeedSequence([number % 2**64 for number in numbers]).generate_state(1)[0])

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from nas_cntk.errors import StudyError
+from nas_cntk.errors import StudyError, UsageError
 from nas_cntk.records import studies, trials
 from nas_cntk.records.database import Records
 from nas_cntk.records.migrations import open_records
@@ -30,6 +30,7 @@ from nas_cntk.search.settings import (
     check_identity,
 )
 from nas_cntk.search.spaces import Space, load_space
+from nas_cntk.search.start import Start, start_from
 from nas_cntk.search.storage import open_storage, optuna_errors
 
 
@@ -87,9 +88,11 @@ def search(db: str, name: str | None, problem: Problem, options: Options, screen
             study = studies.find_study(records, name)
             bench = set_up(problem, options.backend or _text(study.config["backend"]))
             check_identity(name, study.identity, bench.identity(space))
+            _check_start(study, options)
             return _continue(records, study, bench, space, options, screen, clock)
+        start = _start(records, space, options)
         bench = set_up(problem, options.backend or "auto")
-        return _begin(records, name, bench, space, sampler, options, screen, clock)
+        return _begin(records, name, bench, space, sampler, options, start, screen, clock)
     finally:
         records.close()
 
@@ -152,6 +155,7 @@ def _begin(
     space: Space,
     sampler: Mapping[str, Any],
     options: Options,
+    start: Start | None,
     screen: Screen,
     clock: float,
 ) -> Ended:
@@ -175,6 +179,7 @@ def _begin(
             "image_shape": list(bench.dataset.image_shape),
             "num_classes": bench.dataset.num_classes,
             "asked": options.asked,
+            "start": None if start is None else start.to_dict(),
         },
         sampler=sampler,
         versions=_versions(),
@@ -193,6 +198,23 @@ def _begin(
         screen,
         clock,
     )
+
+
+def _start(records: Records, space: Space, options: Options) -> Start | None:
+    if options.start_from is None:
+        if options.start_trials:
+            raise UsageError("--start-trials are trials of a study; name it with --start-from")
+        return None
+    return start_from(records, options.start_from, options.start_trials, space)
+
+
+def _check_start(study: Study, options: Options) -> None:
+    kept = study.config.get("start")
+    if options.start_from is not None and (not isinstance(kept, dict) or kept["study"] != options.start_from):
+        raise StudyError(
+            f"study {study.name!r} is begun, and did not start from {options.start_from!r}; leave --start-from out, or"
+            " start a new study with another --study"
+        )
 
 
 def _make(records: Records, storage: Any, name: str | None, stem: str, bench: Bench) -> Any:

@@ -9,7 +9,7 @@ from nas_cntk.architecture import Architecture
 from nas_cntk.errors import StudyError
 from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
-from nas_cntk.report.rows import Row, directions_of, distinct, order, row_of
+from nas_cntk.report.rows import Row, directions_of, distinct, order, ranking, row_of
 from nas_cntk.validate.wishes import DEFAULT_TOP, Wishes
 
 
@@ -37,13 +37,13 @@ def select(study: Study, finished: Sequence[Finished], wishes: Wishes) -> tuple[
         if len(chosen) < len(set(wishes.trials)):
             notes.append("some of these trials have equal architectures, which are validated once")
     else:
-        ranked = ranking(rows)
-        if not ranked:
+        found = ranking(rows)
+        if not found:
             raise StudyError(f"study {study.name!r} has no scored architecture yet; run `nas-cntk resume`")
         wanted = wishes.spread or wishes.top or DEFAULT_TOP
-        chosen = spread(ranked, wanted) if wishes.spread else ranked[:wanted]
+        chosen = spread(found, wanted) if wishes.spread else found[:wanted]
         if len(chosen) < wanted and (wishes.spread or wishes.top):
-            notes.append(f"the study has {len(ranked)} distinct scored architectures, fewer than {wanted}")
+            notes.append(f"the study has {len(found)} distinct scored architectures, fewer than {wanted}")
     candidates = []
     for row in chosen:
         text = texts.get(row.key)
@@ -56,13 +56,6 @@ def select(study: Study, finished: Sequence[Finished], wishes: Wishes) -> tuple[
         ridge = row.ridge if row.ridge is not None else asked if isinstance(asked, (int, float)) else 0.0
         candidates.append(Candidate(row.trial, row.key, architecture, float(ridge)))
     return candidates, notes
-
-
-def ranking(rows: Sequence[Row]) -> list[Row]:
-    """Return the distinct complete rows at the largest subset, best first; the rows come ordered."""
-    complete = [row for row in rows if row.state == "COMPLETE"]
-    largest = max((row.subset or 0 for row in complete), default=0)
-    return distinct([row for row in complete if (row.subset or 0) == largest])
 
 
 def spread(rows: Sequence[Row], count: int) -> list[Row]:

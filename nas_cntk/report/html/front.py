@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from nas_cntk.report.html import words
 from nas_cntk.report.html.plot import Key, Mark, Plot, X, Y, line, thinned
 from nas_cntk.report.html.scale import Scale, logarithmic, upper
-from nas_cntk.report.rows import Directions, Row, distinct, pareto
-from nas_cntk.validate.selection import ranking
+from nas_cntk.report.rows import Directions, Row, distinct, pareto, ranking
 
 
 @dataclass(frozen=True, slots=True)

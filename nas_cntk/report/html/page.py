@@ -22,10 +22,9 @@ from nas_cntk.report.html.plot import Plot
 from nas_cntk.report.html.predictions import LeftOut, Predictions
 from nas_cntk.report.html.proxy import Trusted, trusted
 from nas_cntk.report.html.reproduce import Recipe, named, recipe
-from nas_cntk.report.rows import Row, distinct
+from nas_cntk.report.rows import Row, distinct, ranking
 from nas_cntk.report.tables import validation_line
 from nas_cntk.report.ties import error_of
-from nas_cntk.validate.selection import ranking
 
 DRAWN = 3  # architectures
 COLUMN = 320  # units of a drawing that a third of the page has room for

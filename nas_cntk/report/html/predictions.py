@@ -19,8 +19,7 @@ from nas_cntk.data.dataset import Dataset
 from nas_cntk.errors import DataError, NasCntkError, StudyError
 from nas_cntk.report import text
 from nas_cntk.report.board import Board
-from nas_cntk.report.rows import Row
-from nas_cntk.validate.selection import ranking
+from nas_cntk.report.rows import Row, ranking
 
 Say = Callable[[str], None]
 _WORTH_SAYING = 5.0  # seconds
