@@ -40,7 +40,7 @@ def leaderboard(
     board = load_board(db, study)
     chosen = by_name.parse(columns, board.rows) if columns is not None else None
     if sort is not None:
-        by_name.parse(sort, board.rows)
+        (sort,) = by_name.parse(sort, board.rows)[:1]
     rows = rows_of(board, top=top, distinct=distinct, pareto=pareto, sort=sort)
     if as_json:
         print_json([row.to_dict() for row in rows])

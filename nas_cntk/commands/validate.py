@@ -148,4 +148,9 @@ def _print_validated(console: Console, ended: Ended, board: Board, db: str, as_j
         console.print(f"weights in {study_folder(db, ended.study)}", markup=False, soft_wrap=True)
     has_weights = best.key is not None and weights_path(db, ended.study, best.key, "standard").exists()
     model = () if has_weights else ("--kernel",)  # a network is exported with weights of the standard recipe
+    kernel = max(rows, key=lambda row: row.full_kernel_accuracy or 0.0)
+    if has_weights and (kernel.full_kernel_accuracy or 0.0) > (best.cnn_accuracy or 0.0):
+        command = text.command("export", str(kernel.trial), "--kernel", "--to", "kernel", db=db, study=ended.study)
+        better = f"the full kernel of trial {kernel.trial} is better than every network:"
+        console.print(f"{better} {command}", markup=False, soft_wrap=True)
     print_next(console, text.command("export", str(best.trial), *model, "--to", "model", db=db, study=ended.study))

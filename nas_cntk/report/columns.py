@@ -14,6 +14,13 @@ from nas_cntk.report import text
 from nas_cntk.report.rows import Directions, Row
 
 _FIELDS = tuple(field.name for field in fields(Row))
+_AS_HEADED = {  # what the tables call some columns
+    "time": "seconds",
+    "cnn": "cnn_accuracy",
+    "kernel": "full_kernel_accuracy",
+    "held out": "proxy_accuracy",
+    "held-out accuracy": "holdout_accuracy",
+}
 _MORE_IS_WORSE = ("params", "flops", "seconds", "predicted_seconds", "trial", "ordinal", "key", "state", "reason")
 
 
@@ -24,7 +31,7 @@ def names_of(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def parse(given: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the columns of a comma list.
+    """Return the columns of a comma list; some go by what the tables call them too.
 
     Raises:
         UsageError: on an unknown one, with the nearest that is known.
@@ -32,6 +39,8 @@ def parse(given: str, rows: Sequence[Row]) -> tuple[str, ...]:
     known, found = names_of(rows), []
     for part in given.split(","):
         name = part.strip()
+        if name not in known:
+            name = _AS_HEADED.get(name.lower(), name)
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"

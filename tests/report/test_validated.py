@@ -106,6 +106,14 @@ def test_trust_is_shown_for_every_kind() -> None:
     )
 
 
+def test_a_handful_has_no_intervals() -> None:
+    known = [validation(f"k{n}", 0.99 - n / 50) for n in range(5)]
+    (found,) = trust(rows(5, known), DIRECTIONS, known)
+    assert found.lines[0].spearman.value == pytest.approx(1.0) and found.lines[0].spearman.low is None
+    body = printed(trust_panel([found], DIRECTIONS, 80))
+    assert "proves little" in body and "[" not in body
+
+
 def test_trust_notes_validations_that_were_made_otherwise() -> None:
     known = [validation(f"k{n}", 0.99 - n / 50) for n in range(3)]
     assert not any("differ in" in note for note in trust(rows(3, known), DIRECTIONS, known)[0].notes)

@@ -147,6 +147,8 @@ def test_show_and_leaderboard_know_rungs_and_columns(run: Run, tmp_path: Path) -
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 7
     table = run(*board, "--columns", "trial,proxy_accuracy,seconds,params").out
     assert "proxy_accuracy" in table and "%" in table
+    for shown, name in (("time", "seconds"), ("held out", "proxy_accuracy")):
+        assert run(*board, "--sort", shown, "--json").json() == run(*board, "--sort", name, "--json").json()
     for option in ("--sort", "--columns"):
         unknown = run(*board, option, "parms")
         assert unknown.code == 2 and "no column 'parms'; did you mean params?" in unknown.err

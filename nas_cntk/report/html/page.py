@@ -167,13 +167,14 @@ def _facts(board: Board, ranked: Sequence[Row], won: Winner | None) -> list[Fact
         facts.insert(0, Fact(f"best {words.name_of(name)}", value, f"trial {best.trial}: {_summary(board, best)}"))
     if won is not None:
         row = won.row
-        detail = f"trial {row.trial}, the best validated one"
         if row.cnn_accuracy is not None:
             value = text.score("accuracy", row.cnn_accuracy, row.cnn_stderr)
-            facts.append(Fact("test accuracy, CNN", value, detail))
-        if row.full_kernel_accuracy is not None:
-            value = text.score("accuracy", row.full_kernel_accuracy, row.full_kernel_stderr)
-            facts.append(Fact("test accuracy, full kernel", value, detail))
+            facts.append(Fact("test accuracy, CNN", value, f"trial {row.trial}, the best validated one"))
+        fitted = [one for one in ranked if one.full_kernel_accuracy is not None]
+        if fitted:
+            best = max(fitted, key=lambda one: one.full_kernel_accuracy or 0.0)
+            value = text.score("accuracy", best.full_kernel_accuracy, best.full_kernel_stderr)
+            facts.append(Fact("test accuracy, full kernel", value, f"trial {best.trial}, the best of {len(fitted)}"))
         facts.append(
             Fact(
                 f"size of trial {row.trial}",
