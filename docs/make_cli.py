@@ -36,6 +36,8 @@ COMMANDS = (
     ("studies", "config"),
     ("studies", "rename"),
     ("studies", "delete"),
+    ("db",),
+    ("db", "copy"),
     ("clean",),
 )
 

@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from nas_cntk.commands import benchmark, board, data, doctor, model, paper, search, studies, validate
+from nas_cntk.commands import benchmark, board, data, database, doctor, model, paper, search, studies, validate
 from nas_cntk.commands.output import SETTINGS
 from nas_cntk.errors import NasCntkError, UsageError
 
@@ -29,7 +29,13 @@ COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (model.predict, "nas-cntk predict model --data folder:photos --output predictions.csv"),
     (doctor.doctor, "nas-cntk doctor"),
 )
-GROUPS = (("studies", studies.app), ("data", data.app), ("paper", paper.app), ("benchmark", benchmark.app))
+GROUPS = (
+    ("studies", studies.app),
+    ("db", database.app),
+    ("data", data.app),
+    ("paper", paper.app),
+    ("benchmark", benchmark.app),
+)
 
 app = typer.Typer(
     name="nas-cntk",

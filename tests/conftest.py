@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import postgresql
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,6 +20,27 @@ os.environ["PYTHONSAFEPATH"] = "1"
 def repository() -> Path:
     """The root of the source tree."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def new_database() -> Iterator[Callable[[], str]]:
+    """Makes empty databases on a PostgreSQL server of this run's own, and returns their URLs."""
+    why = postgresql.reason()
+    if why is not None:
+        pytest.skip(why)
+    import psycopg
+
+    numbers = itertools.count()
+    with postgresql.server() as url:
+
+        def make() -> str:
+            name = f"db{next(numbers)}"
+            address = url.format(name="postgres").replace("+psycopg", "")
+            with psycopg.connect(address, autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {name}".encode())
+            return url.format(name=name)
+
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -368,7 +368,7 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "ridge": (("search", "--ridge", "much"), "--ridge"),
     "dtype": (("search", "--dtype", "float16"), "--dtype"),
     "backend": (("search", "--backend", "tpu"), "tpu"),
-    "database of another kind": (("search", "--db", "postgresql://h/x"), "SQLite"),
+    "database of another kind": (("search", "--db", "mysql://h/x"), "SQLite"),
 }
 
 

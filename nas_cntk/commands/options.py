@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -9,7 +10,23 @@ import typer
 from nas_cntk.commands import completion
 from nas_cntk.config.file import use_file
 
-Db = Annotated[str, typer.Option(help="Database: a path, or sqlite:///PATH.")]
+
+def without_password(db: str) -> str:
+    """Return a database's URL without its password, which goes where the driver looks for it and no screen shows it."""
+    if "://" not in db or "@" not in db:
+        return db
+    from nas_cntk.records.database import take_password
+
+    url, password = take_password(db)
+    if password is not None:
+        os.environ["PGPASSWORD"] = password
+    return url
+
+
+Db = Annotated[
+    str,
+    typer.Option(help="Database: a path, sqlite:///PATH, or postgresql://USER@HOST/NAME.", callback=without_password),
+]
 StudyName = Annotated[
     str | None, typer.Option("--study", autocompletion=completion.studies, help="Study; the newest if not given.")
 ]

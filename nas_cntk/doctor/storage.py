@@ -50,7 +50,7 @@ def disk(db: str, mounts: Path = Path("/proc/self/mounts")) -> Check:
 def database(db: str) -> Check:
     """Return the health of the database; none yet is fine."""
     health = examine(db)
-    where = str(health.path)
+    where = health.where
     if not health.version:
         what = "no database yet" if not health.size else "no study yet"
         if not health.writable:

@@ -1,1 +1,1 @@
-"""The records of every study, in one SQLite file with Optuna's tables: the only room that knows SQLAlchemy."""
+"""The records of every study, in one database with Optuna's tables: the only room that knows SQLAlchemy."""

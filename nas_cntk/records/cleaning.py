@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from nas_cntk.records import leases, studies
-from nas_cntk.records.database import Records
+from nas_cntk.records.database import SQLITE, Records
 from nas_cntk.records.tables import ARCHITECTURES, OPTUNA_STUDIES, OPTUNA_TRIALS, STUDIES, TRIALS
 
 
@@ -43,10 +43,9 @@ def find_waste(records: Records) -> Waste:
             ARCHITECTURES.c.key.not_in(sa.select(TRIALS.c.key).where(TRIALS.c.key.is_not(None)))
         )
         architectures = connection.execute(unused).scalar_one()
-        pages = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
-        size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+        free = _free_bytes(connection)
         if not sa.inspect(connection).has_table("trials"):
-            return Waste((), (), architectures, pages * size)
+            return Waste((), (), architectures, free)
         ours = sa.select(STUDIES.c.study_id)
         busy = sa.select(OPTUNA_TRIALS.c.study_id)
         empty = sa.select(OPTUNA_STUDIES.c.study_name).where(
@@ -57,7 +56,15 @@ def find_waste(records: Records) -> Waste:
             sa.select(OPTUNA_STUDIES.c.study_id, OPTUNA_STUDIES.c.study_name).where(OPTUNA_STUDIES.c.study_id.in_(ours))
         ).all()
     dead = [(name, number) for study_id, name in known for number in leases.zombies(records, study_id, None)]
-    return Waste(empty_studies, tuple(dead), architectures, pages * size)
+    return Waste(empty_studies, tuple(dead), architectures, free)
+
+
+def _free_bytes(connection: sa.Connection) -> int:
+    if connection.dialect.name != SQLITE:
+        return 0  # a server uses its own again
+    pages = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+    size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+    return int(pages * size)
 
 
 def remove_waste(records: Records, waste: Waste) -> None:
@@ -81,6 +88,8 @@ def remove_waste(records: Records, waste: Waste) -> None:
             for study_id in connection.execute(found).scalars().all():
                 studies.delete_from_optuna(connection, study_id)
         studies.drop_unused_architectures(connection)
+    if records.location.server:
+        return  # which looks after its own space
     # VACUUM runs outside any transaction.
     connection_proxy = records.engine.raw_connection()
     try:

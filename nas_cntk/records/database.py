@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -15,7 +16,9 @@ from sqlalchemy import event
 from nas_cntk.errors import NasCntkError, RecordsError, UsageError
 
 BUSY_TIMEOUT = 60.0  # seconds a writer waits for another writer
-ENGINE_ARGUMENTS = {"connect_args": {"timeout": BUSY_TIMEOUT}}  # of every writer, Optuna's storage too
+CONNECT_TIMEOUT = 15  # seconds a server has to answer
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+_WRITERS = 0x6E63_6E74_6B  # the advisory lock that a writer's transaction holds on a server: "ncntk"
 
 _SQLITE_HEADER = b"SQLite format 3\x00"
 _HINTS = (
@@ -26,7 +29,9 @@ _HINTS = (
         "readonly",
         "cannot be written (read-only file or folder); change its permissions or name another with --db",
     ),
+    ("read-only transaction", "cannot be written: it was opened to be read"),
     ("database is locked", "is locked by another program; close that program and try again"),
+    ("due to lock timeout", "is locked by another program; close that program and try again"),
     (
         "disk is full",
         "cannot grow: the disk is full; free some space, then resume (nothing recorded is lost)",
@@ -41,21 +46,40 @@ _HINTS = (
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a database is: its SQLAlchemy URL, its file, and what the user wrote."""
+    """Where a database is: its SQLAlchemy URL, its file, and what the user wrote, without a password.
+
+    A server has no file; `path` is then what weights, tiles and plots are named by, in the folder `runs`.
+    """
 
     url: str
     path: Path
     given: str
+    server: bool = False
 
     def __str__(self) -> str:
         return self.given
+
+    @property
+    def argument(self) -> str:
+        """What `--db` of another process of this user names it by, wherever that one runs."""
+        return self.url if self.server else str(self.path)
+
+    def engine_arguments(self) -> dict[str, object]:
+        """Return what SQLAlchemy's engine of a writer is made with, Optuna's storage too."""
+        if not self.server:
+            return {"connect_args": {"timeout": BUSY_TIMEOUT}}
+        wait = f"-c lock_timeout={int(BUSY_TIMEOUT * 1000)}"
+        return {
+            "connect_args": {"connect_timeout": CONNECT_TIMEOUT, "application_name": "nas-cntk", "options": wait},
+            "pool_pre_ping": True,
+        }
 
 
 def locate(db: str) -> Location:
     """Return the location that `--db` names: a path, or an SQLAlchemy URL.
 
     Raises:
-        UsageError: if it is empty, an URL that cannot be parsed, in memory, or not SQLite.
+        UsageError: if it is empty, an URL that cannot be parsed, in memory, or neither SQLite nor PostgreSQL.
     """
     if not db.strip():
         raise UsageError("--db is empty; give a path such as runs/nas.db")
@@ -68,12 +92,40 @@ def locate(db: str) -> Location:
         raise UsageError(
             f"--db {db!r} is no SQLAlchemy URL; write a path, or for example sqlite:///runs/nas.db"
         ) from None
-    if url.get_backend_name() != "sqlite":
-        raise UsageError(f"--db names a {url.get_backend_name()} database; studies are kept in SQLite: give a path")
+    if url.get_backend_name() == POSTGRESQL:
+        return _server(url)
+    if url.get_backend_name() != SQLITE:
+        kind = url.get_backend_name()
+        raise UsageError(f"--db names a {kind} database; studies are kept in SQLite or PostgreSQL: give a path")
     if not url.database or url.database == ":memory:":
         raise UsageError("--db names a database in memory, which nothing could resume; give a file")
     path = Path(url.database).absolute()
     return Location(url.set(database=str(path)).render_as_string(), path, db)
+
+
+def take_password(db: str) -> tuple[str, str | None]:
+    """Return the URL of a server without its password, and the password; anything else as it is."""
+    try:
+        url = sa.make_url(db)
+    except (sa.exc.ArgumentError, ValueError):
+        return db, None  # whoever opens it says what is wrong
+    if url.password is None or url.get_backend_name() != POSTGRESQL:
+        return db, None
+    return url.set(password=None).render_as_string(), str(url.password)
+
+
+def _server(url: sa.URL) -> Location:
+    name = url.database
+    if not name:
+        raise UsageError("--db names a server without a database; write postgresql+psycopg://USER@HOST/DATABASE")
+    if url.drivername == POSTGRESQL:
+        url = url.set(drivername="postgresql+psycopg")
+    return Location(
+        url=url.render_as_string(hide_password=False),
+        path=Path("runs").absolute() / f"{name.replace(os.sep, '_')}.db",
+        given=url.render_as_string(hide_password=True),
+        server=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +153,53 @@ class Records:
 
 
 def connect(location: Location, *, read_only: bool) -> Records:
-    """Connect to the database without looking at it (see `migrations.open_records`)."""
-    if read_only:
-        engine = sa.create_engine(_read_only_url(location.path), poolclass=sa.NullPool)
-    else:
-        engine = sa.create_engine(location.url, **ENGINE_ARGUMENTS)
+    """Connect to the database without looking at it (see `migrations.open_records`).
+
+    Raises:
+        RecordsError: if the driver of a server is not installed.
+    """
+    arguments: dict[str, Any] = location.engine_arguments()
+    if location.server and read_only:
+        arguments["poolclass"] = sa.NullPool
+        del arguments["pool_pre_ping"]
+        arguments["execution_options"] = {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
+    with server_driver(location):
+        if read_only and not location.server:
+            engine = sa.create_engine(_read_only_url(location.path), poolclass=sa.NullPool)
+        else:
+            engine = sa.create_engine(location.url, **arguments)
     install_events(engine, read_only=read_only)
     return Records(location, engine, read_only)
 
 
-def install_events(engine: sa.Engine, *, read_only: bool = False) -> None:
-    """Make every transaction of a SQLite engine begin with BEGIN IMMEDIATE, and its file write ahead.
+@contextmanager
+def server_driver(location: Location) -> Iterator[None]:
+    """Say what to install where a server's driver is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not location.server:
+            raise
+        raise RecordsError(
+            f"database {location} needs {error.name}, which is not installed; install nas-cntk[postgresql]"
+        ) from None
 
-    With a deferred BEGIN two processes read the same state and then both write: both claim one trial. The driver's
-    own `isolation_level="IMMEDIATE"` does not help, since it begins only at the first write.
+
+def install_events(engine: sa.Engine, *, read_only: bool = False) -> None:
+    """Make transactions of writers follow each other: no two read the same state and then both write.
+
+    In SQLite each begins with BEGIN IMMEDIATE, and the file writes ahead. The driver's own
+    `isolation_level="IMMEDIATE"` does not help, since it begins only at the first write. On a server each takes one
+    advisory lock first.
     """
+    if engine.dialect.name == POSTGRESQL:
+        if not read_only:
+
+            @event.listens_for(engine, "begin")
+            def _lock(connection: sa.Connection) -> None:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")
+
+        return
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: sqlite3.Connection, _record: object) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from nas_cntk.errors import RecordsError
 from nas_cntk.records import cleaning
-from nas_cntk.records.database import Records, check_file, connect, locate
+from nas_cntk.records.database import Location, Records, check_file, connect, locate
 from nas_cntk.records.leases import any_alive
 from nas_cntk.records.migrations import MIGRATIONS, schema_version
 from nas_cntk.records.tables import STUDIES
@@ -21,9 +21,9 @@ MOST_WORDS = 3  # of what SQLite finds damaged
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What was found in a database file."""
+    """What was found in a database."""
 
-    path: Path
+    where: str  # its file, or the server's URL
     size: int  # bytes, with its write-ahead log; 0: there is no database yet
     version: int  # of the schema
     newest: int  # schema that this program knows
@@ -38,29 +38,41 @@ def examine(db: str) -> Health:
 
     Raises:
         RecordsError: if it is damaged, locked, of another program, or of a newer nas-cntk: "what; what to do".
-        UsageError: if `--db` names no SQLite file.
+        UsageError: if `--db` names no database.
     """
     location = locate(db)
+    where = location.given if location.server else str(location.path)
+    if location.server:
+        return _opened(location, where, None, True)
     if not location.path.exists() and not location.path.is_symlink():
-        return Health(location.path, 0, 0, len(MIGRATIONS), 0, 0, (), True)
+        return Health(where, 0, 0, len(MIGRATIONS), 0, 0, (), True)
     check_file(location.path, location.given, read_only=True)
     writable = os.access(location.path, os.W_OK) and os.access(location.path.parent, os.W_OK)
     size = _size(location.path)
     if not location.path.stat().st_size:
-        return Health(location.path, 0, 0, len(MIGRATIONS), 0, 0, (), writable)
+        return Health(where, 0, 0, len(MIGRATIONS), 0, 0, (), writable)
+    return _opened(location, where, size, writable)
+
+
+def _opened(location: Location, where: str, size: int | None, writable: bool) -> Health:
+    """Return the health of a database that is there; of a server's, whose pages are its own business, None as size."""
     records = connect(location, read_only=True)
     try:
-        _check_whole(records, size)
+        if size is None:
+            with records.transaction() as connection:
+                size = int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+        else:
+            _check_whole(records, size)
         version = schema_version(records, write=True)
         if not version:
-            return Health(location.path, size, 0, len(MIGRATIONS), 0, 0, (), writable)
+            return Health(where, size, 0, len(MIGRATIONS), 0, 0, (), writable)
         with records.transaction() as connection:
             known = connection.execute(sa.select(STUDIES.c.study_id)).scalars().all()
             running = sum(any_alive(connection, study_id) for study_id in known)
         dead = cleaning.find_waste(records).dead_trials
     finally:
         records.close()
-    return Health(location.path, size, version, len(MIGRATIONS), len(known), running, dead, writable)
+    return Health(where, size, version, len(MIGRATIONS), len(known), running, dead, writable)
 
 
 def _check_whole(records: Records, size: int) -> None:

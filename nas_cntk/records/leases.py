@@ -266,12 +266,9 @@ def working(records: Records, study_id: int) -> list[Working]:
     ]
 
 
-def _since(start: object) -> float | None:
+def _since(start: datetime | None) -> float | None:
     # Optuna writes local time without a zone.
-    if start is None:
-        return None
-    began = start if isinstance(start, datetime) else datetime.fromisoformat(str(start))
-    return max(0.0, (datetime.now() - began).total_seconds())
+    return None if start is None else max(0.0, (datetime.now() - start).total_seconds())
 
 
 def reopen_dead(records: Records, study_id: int) -> None:

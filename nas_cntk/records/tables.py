@@ -1,4 +1,4 @@
-"""The tables of nas-cntk, beside Optuna's in the same file, and those of Optuna's that are read."""
+"""The tables of nas-cntk, beside Optuna's in the same database, and those of Optuna's that are read."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ OPTUNA_TRIALS = sa.table(
     sa.column("trial_id", sa.Integer),
     sa.column("study_id", sa.Integer),
     sa.column("number", sa.Integer),
-    sa.column("state", sa.Text),
-    sa.column("datetime_start", sa.Text),
-    sa.column("datetime_complete", sa.Text),
+    sa.column("state", sa.Enum("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL", name="trialstate")),
+    sa.column("datetime_start", sa.DateTime),
+    sa.column("datetime_complete", sa.DateTime),
 )
 OPTUNA_PARAMS = sa.table(
     "trial_params",

@@ -180,7 +180,7 @@ def finished_trials(records: Records, study_id: int) -> list[Finished]:
         .order_by(TRIALS.c.ordinal)
     )
     with records.transaction() as connection:
-        return [_finished(row, row["datetime_complete"]) for row in connection.execute(query).mappings()]
+        return [_finished(row, str(row["datetime_complete"])) for row in connection.execute(query).mappings()]
 
 
 def recorded_trial(records: Records, study_id: int, ordinal: int, number: int) -> Finished:

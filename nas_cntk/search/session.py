@@ -294,7 +294,7 @@ def _run(records: Records, storage: Any, plan: Plan, options: Options, screen: S
                 left = None if deadline is None else deadline - time.monotonic()
                 problem = plan.bench.problem
                 order = workers.Order(
-                    str(records.location.path),
+                    records.location.argument,
                     plan.study.name,
                     problem.data,
                     plan.bench.backend,

@@ -1,4 +1,4 @@
-"""Optuna's storage in the same file as our records, with the same transactions."""
+"""Optuna's storage in the same database as our records, with the same transactions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nas_cntk.errors import NasCntkError, RecordsError
-from nas_cntk.records.database import ENGINE_ARGUMENTS, Records, install_events, one_line, plain_errors
+from nas_cntk.records.database import Records, install_events, one_line, plain_errors
 
 if TYPE_CHECKING:
     import optuna
@@ -28,7 +28,8 @@ def open_storage(records: Records) -> optuna.storages.RDBStorage:
     with optuna_errors(records):
         for attempt in range(_ATTEMPTS):
             try:
-                storage = optuna.storages.RDBStorage(records.location.url, engine_kwargs=dict(ENGINE_ARGUMENTS))
+                location = records.location
+                storage = optuna.storages.RDBStorage(location.url, engine_kwargs=location.engine_arguments())
                 break
             except Exception as error:
                 if "already exists" not in str(error) or attempt == _ATTEMPTS - 1:

@@ -50,7 +50,7 @@ def test_a_problem_is_exit_code_1_and_json_all_the_same(run: Run, monkeypatch: p
 
 
 def test_wrong_usage(run: Run) -> None:
-    found = run("doctor", "--db", "postgresql://host/x")
+    found = run("doctor", "--db", "mysql://host/x")
     assert found.code == 2 and found.err.count("\n") == 1 and not found.out
 
 

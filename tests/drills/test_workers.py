@@ -5,26 +5,42 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from nas_cntk.records.database import locate
 from nas_cntk.report.board import load_board
 
 SOURCE = Path(__file__).resolve().parents[2]
-SMALL = ("--subset", "60", "--holdout", "60", "--study", "s", "--db", "w.db", "--quiet")
+SMALL = ("--subset", "60", "--holdout", "60", "--study", "s", "--quiet")
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+@dataclass(frozen=True)
+class Place:
+    """Where a drill runs, and its database."""
+
+    folder: Path
+    db: str
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "sqlite":
+        return Place(tmp_path, str(tmp_path / "w.db"))
+    return Place(tmp_path, request.getfixturevalue("new_database")())
+
+
+def start(place: Place, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "nas_cntk", *arguments, *SMALL[4:]],
-        cwd=folder,
+        [sys.executable, "-m", "nas_cntk", *arguments, *SMALL[4:], "--db", place.db],
+        cwd=place.folder,
         env=os.environ | {"PYTHONPATH": str(SOURCE)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -32,14 +48,16 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def ask(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    path = folder / "w.db"
-    if not path.exists():
+def ask(place: Place, query: str) -> list[tuple[Any, ...]]:
+    location = locate(place.db)
+    if not location.server and not location.path.exists():
         return []
+    url = location.url if location.server else f"sqlite:///file:{location.path}?mode=ro&uri=true"
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
-            return connection.execute(query).fetchall()
-    except sqlite3.OperationalError:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
+    except sa.exc.DBAPIError:
         return []
 
 
@@ -56,26 +74,27 @@ def workers_of(parent: int) -> list[int]:
     return found
 
 
-def check(folder: Path, trials: int) -> None:
-    board = load_board(str(folder / "w.db"), "s")
+def check(place: Place, trials: int) -> None:
+    board = load_board(place.db, "s")
     assert len(board.rows) == trials and sorted(row.ordinal for row in board.rows) == list(range(trials))
     scored = [row for row in board.rows if row.state == "COMPLETE" and row.duplicate_of is None]
     assert len({row.key for row in scored}) == len(scored), "an architecture was scored twice"
-    assert ask(folder, "SELECT count(*) FROM ncntk_trials WHERE phase != 'done'") == [(0,)]
-    assert ask(folder, "PRAGMA integrity_check") == [("ok",)]
-    states = dict(ask(folder, "SELECT state, count(*) FROM trials GROUP BY state"))
+    assert ask(place, "SELECT count(*) FROM ncntk_trials WHERE phase != 'done'") == [(0,)]
+    if not locate(place.db).server:
+        assert ask(place, "PRAGMA integrity_check") == [("ok",)]
+    states = dict(ask(place, "SELECT state, count(*) FROM trials GROUP BY state"))
     assert states.get("COMPLETE", 0) + states.get("PRUNED", 0) == trials and "RUNNING" not in states
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are found through /proc")
-def test_four_workers_two_of_them_killed_reach_the_total_exactly(tmp_path: Path) -> None:
+def test_four_workers_two_of_them_killed_reach_the_total_exactly(place: Place) -> None:
     rng = random.Random(0)
-    parent = start(tmp_path, "search", *SMALL[:4], "--trials", "50", "--workers", "4", "--seed", "1")
+    parent = start(place, "search", *SMALL[:4], "--trials", "50", "--workers", "4", "--seed", "1")
     for blow in (5, 15):
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and parent.poll() is None:
-            if ask(tmp_path, f"SELECT 1 FROM ncntk_trials WHERE phase = 'done' AND ordinal >= {blow}"):
+            if ask(place, f"SELECT 1 FROM ncntk_trials WHERE phase = 'done' AND ordinal >= {blow}"):
                 break
             time.sleep(0.02)
         victims = workers_of(parent.pid)
@@ -84,14 +103,14 @@ def test_four_workers_two_of_them_killed_reach_the_total_exactly(tmp_path: Path)
     out, err = parent.communicate(timeout=240)
     assert parent.returncode == 0, err
     assert "50 of 50 trials" in out
-    check(tmp_path, 50)
+    check(place, 50)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are found through /proc")
-def test_workers_end_with_their_parent_and_another_run_goes_on(tmp_path: Path) -> None:
-    parent = start(tmp_path, "search", *SMALL[:4], "--trials", "100000", "--workers", "2")
+def test_workers_end_with_their_parent_and_another_run_goes_on(place: Place) -> None:
+    parent = start(place, "search", *SMALL[:4], "--trials", "100000", "--workers", "2")
     deadline = time.monotonic() + 120
-    while not ask(tmp_path, "SELECT 1 FROM ncntk_trials WHERE phase = 'done'") and time.monotonic() < deadline:
+    while not ask(place, "SELECT 1 FROM ncntk_trials WHERE phase = 'done'") and time.monotonic() < deadline:
         time.sleep(0.02)
     workers = workers_of(parent.pid)
     assert len(workers) == 2
@@ -102,26 +121,26 @@ def test_workers_end_with_their_parent_and_another_run_goes_on(tmp_path: Path) -
         time.sleep(0.05)
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
-    total = 2 + max(ordinal for (ordinal,) in ask(tmp_path, "SELECT ordinal FROM ncntk_trials"))
-    again = start(tmp_path, "resume", "--trials", str(total), "--workers", "2")
+    total = 2 + max(ordinal for (ordinal,) in ask(place, "SELECT ordinal FROM ncntk_trials"))
+    again = start(place, "resume", "--trials", str(total), "--workers", "2")
     out, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
-    check(tmp_path, total)
+    check(place, total)
 
 
-def test_ctrl_c_ends_all_and_an_error_of_a_worker_is_said(tmp_path: Path) -> None:
-    parent = start(tmp_path, "search", *SMALL[:4], "--trials", "100000", "--workers", "2")
+def test_ctrl_c_ends_all_and_an_error_of_a_worker_is_said(place: Place) -> None:
+    parent = start(place, "search", *SMALL[:4], "--trials", "100000", "--workers", "2")
     deadline = time.monotonic() + 120
-    while not ask(tmp_path, "SELECT 1 FROM ncntk_trials WHERE phase = 'done'") and time.monotonic() < deadline:
+    while not ask(place, "SELECT 1 FROM ncntk_trials WHERE phase = 'done'") and time.monotonic() < deadline:
         time.sleep(0.02)
     began = time.monotonic()
     parent.send_signal(signal.SIGINT)
     out, err = parent.communicate(timeout=60)
     assert parent.returncode == 130 and time.monotonic() - began < 10, err
-    assert ask(tmp_path, "SELECT count(*) FROM ncntk_trials WHERE phase NOT IN ('open', 'done')") == [(0,)]
+    assert ask(place, "SELECT count(*) FROM ncntk_trials WHERE phase NOT IN ('open', 'done')") == [(0,)]
 
     # The space's file fails in the workers alone: the parent draws eight proposals to predict what they cost.
-    (tmp_path / "mine.py").write_text(
+    (place.folder / "mine.py").write_text(
         "from nas_cntk import Builder\nimport sys\n"
         "def propose(trial, image_shape):\n"
         "    if 'nas_cntk.search.worker' in ' '.join(sys.orig_argv):\n"
@@ -130,10 +149,10 @@ def test_ctrl_c_ends_all_and_an_error_of_a_worker_is_said(tmp_path: Path) -> Non
         "    b.dense(b.flatten(b.relu(b.conv(b.input(), trial.suggest_categorical('k', [1, 3])))))\n"
         "    return b.build()\n"
     )
-    arguments = ("--space", "mine.py", "--study", "t", "--db", "w.db", "--workers", "2", "--trials", "3")
+    arguments = ("--space", "mine.py", "--study", "t", "--db", place.db, "--workers", "2", "--trials", "3")
     failed = subprocess.run(
         [sys.executable, "-m", "nas_cntk", "search", *SMALL[:4], *arguments],
-        cwd=tmp_path,
+        cwd=place.folder,
         env=os.environ | {"PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,

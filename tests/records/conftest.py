@@ -14,9 +14,12 @@ from nas_cntk.records.studies import Study
 from nas_cntk.search.storage import open_storage
 
 
-@pytest.fixture
-def db(tmp_path: Path) -> str:
-    return str(tmp_path / "nas.db")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return str(tmp_path / "nas.db")
+    url: str = request.getfixturevalue("new_database")()
+    return url
 
 
 @pytest.fixture

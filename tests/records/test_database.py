@@ -16,6 +16,8 @@ from nas_cntk.records.database import Records, locate
 from nas_cntk.records.migrations import open_records
 from nas_cntk.records.tables import ARCHITECTURES
 
+SQLITE = pytest.mark.parametrize("db", ["sqlite"], indirect=True)  # what a server has no like of
+
 
 def one_line(caught: pytest.ExceptionInfo[Exception]) -> str:
     text = str(caught.value)
@@ -31,10 +33,24 @@ def test_locate_makes_paths_absolute(given: str) -> None:
     assert str(found) == given
 
 
-@pytest.mark.parametrize("given", ["", "sqlite://", "sqlite:///:memory:", "postgresql://u:secret@h/db", "no://e:f:g"])
+@pytest.mark.parametrize(
+    "given", ["", "sqlite://", "sqlite:///:memory:", "mysql://u:secret@h/db", "postgresql://u:secret@h", "no://e:f:g"]
+)
 def test_locate_refuses(given: str) -> None:
     with pytest.raises(UsageError) as caught:
         locate(given)
+    assert "secret" not in one_line(caught)
+
+
+def test_a_server_is_named_without_its_password() -> None:
+    found = locate("postgresql://u:secret@h/studies")
+    assert found.server and found.url == found.argument == "postgresql+psycopg://u:secret@h/studies"
+    assert str(found) == "postgresql+psycopg://u:***@h/studies" and found.path == Path("runs/studies.db").absolute()
+
+
+def test_a_server_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RecordsError, match="database postgresql") as caught:
+        open_records(f"postgresql://u:secret@/studies?host={tmp_path}", write=True)
     assert "secret" not in one_line(caught)
 
 
@@ -102,6 +118,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         open_records(str(tmp_path / "file" / "nas.db"), write=True)
 
 
+@SQLITE
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write read-only files")
 def test_a_read_only_file_is_refused_for_writing_and_can_be_read(db: str, records: Records) -> None:
     records.close()
@@ -115,26 +132,24 @@ def test_a_read_only_file_is_refused_for_writing_and_can_be_read(db: str, record
         Path(db).parent.chmod(0o755)
 
 
-def test_sqlites_own_refusal_to_write_is_one_line(db: str, records: Records) -> None:
+def test_the_databases_own_refusal_to_write_is_one_line(db: str, records: Records) -> None:
     reader = open_records(db, write=False)
     with pytest.raises(RecordsError, match="cannot be written"), reader.transaction() as connection:
         connection.execute(ARCHITECTURES.insert().values(key="k", json="{}"))
 
 
 def test_a_locked_database(db: str, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    records.close()
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.05)
-    monkeypatch.setattr(database, "ENGINE_ARGUMENTS", {"connect_args": {"timeout": 0.05}})
-    with sqlite3.connect(db, isolation_level=None) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(RecordsError, match="locked by another program"):
-            with open_records(db, write=True).transaction():
-                pass
+    with records.transaction():
+        late = open_records(db, write=True)
+        with pytest.raises(RecordsError, match="locked by another program"), late.transaction():
+            pass
+        late.close()
         with open_records(db, write=False).transaction():
             pass  # readers do not wait for writers
-    other.close()
 
 
+@SQLITE
 def test_a_full_disk(db: str, records: Records) -> None:
     with records.transaction() as connection:
         connection.execute(ARCHITECTURES.insert().values(key="first", json="{}"))

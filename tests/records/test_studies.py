@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 
 from nas_cntk.errors import StudyError, UsageError
 from nas_cntk.records import cleaning, leases, studies, trials
 from nas_cntk.records.cleaning import Waste
-from nas_cntk.records.database import Records
+from nas_cntk.records.database import Records, locate
 from nas_cntk.records.leases import Lease, Owner
 from nas_cntk.records.studies import Study
+from nas_cntk.records.tables import ARCHITECTURES
 from nas_cntk.records.trials import Outcome, Verdict
 from nas_cntk.search.storage import open_storage
 
@@ -104,17 +105,21 @@ def test_deleting_leaves_nothing_of_the_study_and_everything_of_the_others(
         studies.find_study(records, "one")
     assert [t.verdict.key for t in trials.finished_trials(records, two.study_id)] == ["b"]
     records.close()
-    with sqlite3.connect(db) as connection:
-        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            if "study_id" in columns:
-                found = {row[0] for row in connection.execute(f"SELECT study_id FROM {table}")}
-                assert found <= {two.study_id}, table
-        trial_ids = {row[0] for row in connection.execute("SELECT trial_id FROM trials")}
-        assert {row[0] for row in connection.execute("SELECT trial_id FROM trial_params")} == trial_ids
-        assert [row[0] for row in connection.execute("SELECT key FROM ncntk_architectures")] == ["b"]
-    connection.close()
+    engine = sa.create_engine(locate(db).url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        metadata = sa.MetaData()
+        metadata.reflect(connection)
+        for table in metadata.sorted_tables:
+            if "study_id" in table.c:
+                found = set(connection.execute(sa.select(table.c.study_id)).scalars())
+                assert found <= {two.study_id}, table.name
+        ids = [
+            set(connection.execute(sa.select(metadata.tables[name].c.trial_id)).scalars())
+            for name in ("trials", "trial_params")
+        ]
+        assert ids[0] == ids[1]
+        assert list(connection.execute(sa.select(ARCHITECTURES.c.key)).scalars()) == ["b"]
+    engine.dispose()
 
 
 def test_a_study_that_is_being_searched_is_not_deleted(records: Records, make_study: MakeStudy) -> None:
