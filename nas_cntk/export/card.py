@@ -17,7 +17,9 @@ from nas_cntk.export.manifest import (
     Manifest,
     Network,
     Regression,
+    Resize,
 )
+from nas_cntk.export.source import example
 from nas_cntk.report import text
 from nas_cntk.report.describe import listing, summary
 
@@ -56,12 +58,13 @@ def card(
     scores: Sequence[Measured],
     recipe: Sequence[str],
     pixels: str,
+    photos: Resize | None,
 ) -> str:
     """Return the text of README.md.
 
     Args:
         recipe: sentences on how the model came to its numbers.
-        pixels: what pixel values are before they are standardised.
+        pixels, photos: as for `model_source`.
     """
     shape, origin = "x".join(map(str, manifest.image_shape)), manifest.origin
     network = isinstance(manifest.model, Network)
@@ -80,7 +83,7 @@ def card(
         "",
         "## How to use it",
         "",
-        *(_torch_usage(manifest) if network else []),
+        *(_torch_usage(manifest, pixels, photos) if network else []),
         *([] if untrained else _COMMAND),
         "## Data and preprocessing",
         "",
@@ -146,25 +149,16 @@ def recipe_of_kernel(about: Regression) -> list[str]:
     ]
 
 
-def _torch_usage(manifest: Manifest) -> list[str]:
+def _torch_usage(manifest: Manifest, pixels: str, photos: Resize | None) -> list[str]:
     about = manifest.model
     assert isinstance(about, Network)
     trained = about.recipe is not None
+    needs = ["the weights are read with `safetensors`"] * trained + ["image files with Pillow"] * (photos is not None)
     return [
-        f"`model.py` needs torch alone{', the weights are read with `safetensors`' if trained else ''}.",
+        f"`model.py` needs torch alone{''.join(f', {need}' for need in needs)}.",
         "",
         "```python",
-        "import torch",
-        *(["from safetensors.torch import load_file"] if trained else []),
-        "from model import CLASSES, Network, preprocess",
-        "",
-        "network = Network()" + ("" if trained else "  # random weights: train it"),
-        *(['network.load_state_dict(load_file("weights.safetensors"))'] if trained else []),
-        "network.eval()",
-        f"images = torch.rand(2, {', '.join(map(str, manifest.image_shape))})  # (n, height, width, channels)",
-        "with torch.no_grad():",
-        "    scores = network(preprocess(images))",
-        "print([CLASSES[i] for i in scores.argmax(1)])",
+        *example(manifest.image_shape, pixels=pixels, trained=trained, photos=photos),
         "```",
         "",
     ]

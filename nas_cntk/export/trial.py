@@ -23,6 +23,7 @@ from nas_cntk.export.manifest import (
     Regression,
     Resize,
 )
+from nas_cntk.export.read_image import WHITE, like_image_files
 from nas_cntk.export.screen import Screen
 from nas_cntk.report import text
 from nas_cntk.report.describe import summary
@@ -102,7 +103,16 @@ class _Subject:
     def pixels(self) -> str:
         if self.data == "digits":
             return "pixel values 0 to 16 divided by 16"
-        return "8-bit pixel values divided by 255, floats as they are"
+        if self.data.startswith("folder:"):
+            return "8-bit pixel values divided by 255, 16-bit ones by 65535"
+        if self.dataset.divisor == WHITE:
+            return "8-bit pixel values divided by 255"
+        return "pixel values as the data hold them"
+
+    @property
+    def photos(self) -> Resize | None:
+        """What becomes of image files of another size; None where they hold other pixel values than the data."""
+        return self.resize if like_image_files(self.dataset) else None
 
     def manifest(self, model: Network | Regression) -> Manifest:
         from nas_cntk import __version__
@@ -230,6 +240,7 @@ def _network(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, byt
         title=f"{summary(subject.architecture)}: trial {row.trial} of study {study.name}, found by nas-cntk.",
         about=recipe[0],
         trained=trained,
+        photos=subject.photos,
     )
     examples = manifest.standardised(dataset.x_train[:CHECKED_ON])
     cnn.check_source(source, network, examples)
@@ -365,7 +376,7 @@ def _with_papers(
     """Return the files with architecture, model.json and README.md beside them."""
     files = {**files, ARCHITECTURE: b"", FILE: b"", CARD: b""}
     scores = [*(extra or []), *subject.scores()]
-    page = card.card(manifest, subject.architecture, list(files), scores, recipe, subject.pixels)
+    page = card.card(manifest, subject.architecture, list(files), scores, recipe, subject.pixels, subject.photos)
     return {
         **files,
         ARCHITECTURE: (subject.architecture.to_json() + "\n").encode(),

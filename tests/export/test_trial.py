@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Result, Run, runner
+from PIL import Image
 from small_study import CLASSES, Said, Small
 
 from nas_cntk.errors import DataError, StudyError, UsageError
@@ -61,6 +62,23 @@ def elsewhere(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
     )
+
+
+def program(text: str) -> str:
+    """The program of a card, or of the docstring of a model.py."""
+    if text.startswith('"""'):
+        lines = text.split('"""')[1].splitlines()
+        return "\n".join(line[4:] for line in lines if line.startswith("    ") or not line)
+    return text[text.index("```python") + len("```python") :].split("```")[0]
+
+
+def printed(code: str) -> list[str]:
+    """The classes that a program prints, beside the model."""
+    done = elsewhere(code, Path("model"))
+    assert done.returncode == 0, done.stderr
+    classes: list[str] = eval(done.stdout)
+    assert classes and set(classes) <= set(CLASSES)
+    return classes
 
 
 def test_an_untrained_network_says_so(small: Small, run: Run) -> None:
@@ -121,9 +139,9 @@ def test_the_card_is_true(small: Small, run: Run) -> None:
     assert "Trial 0 of study `small`" in text and "`npz:small.npz`" in text and "`bee, small`" in text
     assert "recipe standard" in text and "held-out images |" in text and "None is stated" in text
     assert str(small.npz.parent) not in text + Path("model/model.json").read_text()  # where it lay here
-    code = text[text.index("```python") + len("```python") :].split("```")[0]
-    done = elsewhere(code, Path("model"))
-    assert done.returncode == 0 and all(name in str(CLASSES) for name in eval(done.stdout)), done.stderr
+    assert "of 6 x 5 pixels" in program(text)
+    Image.fromarray(np.load(small.npz)["x_test"][0]).save("model/photo.jpg")
+    assert printed(program(text)) == printed(program(Path("model/model.py").read_text()))
 
 
 def test_a_kernel_model(small: Small, run: Run) -> None:
