@@ -47,7 +47,7 @@ def export(
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder that export wrote.")],
-    data: Annotated[str, typer.Option(help="Images, as search takes them; labels may be missing.")],
+    data: Annotated[str, typer.Option(help="Images, as search takes them, or an image file; labels may be missing.")],
     output: Annotated[
         str | None, typer.Option(metavar="FILE.csv", help="File to write; standard output if not given.")
     ] = None,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_cntk.architecture import Architecture
+from nas_cntk.data.sources import counted
 from nas_cntk.errors import ArchitectureError, ModelError, UsageError
 from nas_cntk.export.images import Images, read_images
 from nas_cntk.export.manifest import ARCHITECTURE, Manifest, Network, read_manifest
@@ -95,7 +96,8 @@ def predict(
         screen.say(f"note: {note}")
     predictions = Predictions(images, manifest.classes, ask(manifest.standardised(images.x)))
     kind = "network" if network else "kernel regression"
-    screen.say(f"{kind}: {len(images.names):,} {images.what} of {spec} predicted{_judged(predictions)}")
+    count = counted(len(images.names), images.what.removesuffix("s"))
+    screen.say(f"{kind}: {count} of {spec} predicted{_judged(predictions)}")
     return predictions
 
 

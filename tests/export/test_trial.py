@@ -188,8 +188,6 @@ def test_onnx(small: Small, run: Run) -> None:
 
 
 def test_photos_without_labels(small: Small, run: Run) -> None:
-    from PIL import Image
-
     run("export", "1", "--to", "model", "--db", small.db, "--kernel")
     Path("photos").mkdir()
     for name, image in zip(("b.png", 'a"1,2.png'), np.load(small.npz)["x_test"], strict=False):
@@ -197,6 +195,9 @@ def test_photos_without_labels(small: Small, run: Run) -> None:
     result = run("predict", "model", "--data", "folder:photos")
     assert result.code == 0 and "2 images of folder:photos predicted" in result.err, result.err
     assert [row[0] for row in table(result.out)[1]] == ['a"1,2.png', "b.png"] and "accuracy" not in result.err
+    one = run("predict", "model", "--data", "photos/b.png")
+    assert one.code == 0 and "1 image of photos/b.png predicted" in one.err, one.err
+    assert table(one.out)[1] == table(result.out)[1][1:]
     Image.fromarray(np.zeros((9, 9, 3), dtype=np.uint8)).save("photos/c.png")
     message = one_error(run("predict", "model", "--data", "folder:photos"))
     assert "1 of 3 images cannot be used ('c.png: it has 9 x 9 pixels, the model reads 6 x 5" in message
