@@ -84,7 +84,7 @@ def card(
         "## How to use it",
         "",
         *(_torch_usage(manifest, pixels, photos) if network else []),
-        *([] if untrained else _COMMAND),
+        *([] if untrained else _WITH_US),
         "## Data and preprocessing",
         "",
         f"- Data: `{_plain(origin['data'])}`, fingerprint `{origin['data_fingerprint']}`.",
@@ -122,11 +122,21 @@ def card(
     return "\n".join(lines) + "\n"
 
 
-_COMMAND = (
-    "On the command line, with nas-cntk:",
+_WITH_US = (
+    "On the command line, with nas-cntk, in this folder:",
     "",
     "```",
     "nas-cntk predict . --data folder:IMAGES --output predictions.csv",
+    "```",
+    "",
+    "In Python, with nas-cntk, in this folder:",
+    "",
+    "```python",
+    "import nas_cntk",
+    "",
+    'model = nas_cntk.load_model(".")',
+    'images = model.read("folder:IMAGES")  # or one image file; pixel values (n, height, width, channels), see below',
+    "print(model.predict(images), model.scores(images))  # names of classes (n,), scores (n, classes)",
     "```",
     "",
 )

@@ -303,7 +303,7 @@ def test_what_contradicts(small: Small, run: Run) -> None:
     small.train()
     run("export", "0", "--to", "m", "--db", small.db)
     data = f"npz:{small.npz}"
-    assert "--backend is for kernel models" in one_error(run("predict", "m", "--data", data, "--backend", "cpu"), 2)
+    assert "backend cpu is for kernel models" in one_error(run("predict", "m", "--data", data, "--backend", "cpu"), 2)
     assert "no finished trial 99" in one_error(run("export", "99", "--to", "n", "--db", small.db))
     assert run("export", "0", "--db", small.db).code == 2
 
