@@ -40,7 +40,7 @@ def export(
     exported = export_trial(request, screen)
     screen.say(f"wrote {exported.folder}: {', '.join(exported.files)}")
     if exported.usable:
-        print_next(console, text.command("predict", exported.folder, "--data", exported.data))
+        print_next(console, text.command("predict", exported.folder, "--data", exported.to_predict))
     else:
         print_next(console, text.command("validate", str(trial), db=db, study=exported.study))
 

@@ -90,10 +90,8 @@ def predict(
 def _judged(predictions: Predictions) -> str:
     found = predictions.accuracy()
     if found is not None:
-        note = (
-            "" if predictions.images.what == "test images" else ", those it was made of among them, if they are there"
-        )
-        return f"; accuracy {text.score('accuracy', *found)}{note}"
+        note = "; if training images are among them, this flatters the model"
+        return f"; accuracy {text.score('accuracy', *found)}{'' if predictions.images.what == 'test images' else note}"
     if predictions.images.labels is None:
         return ""
     return "; their own labels are no classes of the model, so there is no accuracy"

@@ -71,7 +71,7 @@ class Exported:
 
     study: str
     folder: str
-    data: str
+    to_predict: str  # data to predict next
     files: tuple[str, ...]
     usable: bool  # by `predict`; a network without weights is not
 
@@ -173,7 +173,7 @@ def export_trial(request: Request, screen: Screen) -> Exported:
         manifest, files = _network(subject, screen)
     write_folder(folder, files, request.force)
     usable = not isinstance(manifest.model, Network) or manifest.model.recipe is not None
-    return Exported(subject.study.name, request.to, subject.data, tuple(files), usable)
+    return Exported(subject.study.name, request.to, _to_predict(subject.dataset), tuple(files), usable)
 
 
 def _subject(request: Request) -> _Subject:
@@ -202,6 +202,14 @@ def _named(spec: str) -> str:
     """Return a data spec without its folder: where data lay on this machine is nobody else's business."""
     kind, colon, place = spec.partition(":")
     return f"{kind}:{Path(place).name}" if colon else kind
+
+
+def _to_predict(dataset: Dataset) -> str:
+    """Return the data where they have test images of their own; of others the form, for new ones to be named."""
+    kind = dataset.spec.partition(":")[0]
+    if dataset.test_given:
+        return dataset.spec
+    return f"{kind}:{'NEW.npz' if kind == 'npz' else 'NEW_IMAGES'}"
 
 
 def _network(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, bytes]]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from command_line import Result, Run, runner
 from PIL import Image
-from small_study import CLASSES, Said, Small
+from small_study import CLASSES, SPACE, Said, Small, images
 
 from nas_cntk.errors import DataError, StudyError, UsageError
 from nas_cntk.export import predict as predicting
@@ -312,7 +312,7 @@ def test_data_that_moved_or_changed(small: Small, said: Said, tmp_path: Path) ->
     moved = tmp_path / "moved.npz"
     shutil.copy(small.npz, moved)
     done = export_trial(Request(small.db, None, 0, str(tmp_path / "a"), data=f"npz:{moved}"), said)
-    assert done.data == f"npz:{moved}"
+    assert done.to_predict == f"npz:{moved}"
     held = dict(np.load(small.npz))
     np.savez(moved, **{**held, "x": held["x"] // 2})
     with pytest.raises(StudyError, match="the data of study .* changed"):
@@ -320,6 +320,25 @@ def test_data_that_moved_or_changed(small: Small, said: Said, tmp_path: Path) ->
     with pytest.raises(DataError, match="does not exist"):
         export_trial(Request(small.db, None, 0, str(tmp_path / "b"), data="npz:none.npz"), said)
     assert not (tmp_path / "b").exists()
+
+
+def test_data_without_a_test_set(tmp_path: Path, run: Run) -> None:
+    x, y = images(60)
+    for label in set(y):
+        (Path("photos") / label).mkdir(parents=True)
+    for number, (image, label) in enumerate(zip(x, y, strict=True)):
+        Image.fromarray(image).save(f"photos/{label}/{number}.png")
+    Path("space.py").write_text(SPACE)
+    search = ("--trials", "1", "--subset", "20", "--holdout", "20", "--space", "space.py", "--quiet")
+    assert run("search", "--data", "folder:photos", "--db", "nas.db", *search).code == 0
+    result = run("export", "0", "--to", "model", "--db", "nas.db", "--kernel")
+    assert "next: nas-cntk predict model --data folder:NEW_IMAGES\n" in result.out, result.err
+    result = run("predict", "model", "--data", "folder:photos", "--output", "p.csv")
+    assert "60 images of folder:photos predicted; accuracy" in result.err
+    assert "%; if training images are among them, this flatters the model\n" in result.err
+    # Any photograph is read by a model of a folder of them.
+    run("export", "0", "--to", "network", "--db", "nas.db")
+    assert 'read_image("photo.jpg")])  # one or more, of any size' in Path("network/model.py").read_text()
 
 
 def test_a_network_too_large_for_memory(
