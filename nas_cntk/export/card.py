@@ -16,7 +16,6 @@ from nas_cntk.export.manifest import (
     WEIGHTS,
     Manifest,
     Network,
-    Regression,
     Resize,
 )
 from nas_cntk.export.source import example
@@ -145,18 +144,6 @@ _RESIZED = {
     "shrink": "Larger images are averaged down, each new pixel the mean over its area.",
     "any": "Images of another size are averaged, each new pixel the mean over its area.",
 }
-
-
-def recipe_of_kernel(about: Regression) -> list[str]:
-    """Return sentences on a kernel regression."""
-    kernel = {"ntk": "all marked layers trained (ntk)", "nngp": "only the readout trained (nngp)"}[about.kernel]
-    return [
-        f"The exact kernel of the infinitely wide network, {kernel}, in {about.dtype}, of {about.train_images:,}"
-        " training images.",
-        f"Kernel regression on one-hot labels minus 1/classes; ridge {about.ridge:g}, jitter {about.jitter:g}, in"
-        " multiples of the kernel's mean diagonal.",
-        "The class is that of the greatest output.",
-    ]
 
 
 def _torch_usage(manifest: Manifest, pixels: str, photos: Resize | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +23,7 @@ from nas_cntk.export.manifest import (
     Resize,
 )
 from nas_cntk.export.read_image import WHITE, like_image_files
+from nas_cntk.export.recipe import recipe_of_kernel, recipe_of_training
 from nas_cntk.export.screen import Screen
 from nas_cntk.report import text
 from nas_cntk.report.describe import summary
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from nas_cntk.report.rows import Row
 
 UNTRAINED_WIDTH = 64
-_UNSAID = ("diverged", "predicted_seconds", "threads")  # of a training's details, on the card
 CHECKED_ON = 64  # training images on which code and ONNX are compared with the network
 
 
@@ -146,6 +145,8 @@ class _Subject:
         for one in self.validations:
             what = "kernel regression" if one.kind == "kernel" else f"network, recipe {one.recipe}"
             what += f", {one.train_images:,} training images"
+            if "split_images" in one.details:
+                what += f", {one.details['split_images']:,} of them to choose by"
             found.append(card.Measured(what, one.accuracy, one.stderr, one.test_images, "test images"))
         return found
 
@@ -293,12 +294,7 @@ def _recipe(subject: _Subject, path: Path, trained: bool) -> list[str]:
     if one is None or one.accuracy is None or not _same_file(one, path):
         # A validation renewed and killed between weights and record.
         return ["The weights were trained by recipe standard; no score of theirs is recorded."]
-    score = text.score("accuracy", one.accuracy, one.stderr)
-    return [
-        f"The weights were trained by recipe standard on {one.train_images:,} images: {score} on"
-        f" {one.test_images:,} test images.",
-        f"Settings: {', '.join(_settings(one.details))}.",
-    ]
+    return recipe_of_training(one)
 
 
 def _same_file(one: Validation, path: Path) -> bool:
@@ -306,23 +302,6 @@ def _same_file(one: Validation, path: Path) -> bool:
 
     kept = one.details.get("weights")
     return not isinstance(kept, dict) or kept.get("sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _settings(details: Mapping[str, object]) -> list[str]:
-    """Return what is known of a training, number by number."""
-    schedule = details.get("schedule")
-    known = {**(schedule if isinstance(schedule, dict) else {}), **details}
-    return [
-        f"{name.replace('_', ' ')} {_word(value)}"
-        for name, value in known.items()
-        if isinstance(value, (bool, int, float, str)) and name not in _UNSAID
-    ]
-
-
-def _word(value: bool | int | float | str) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _kernel(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, bytes]]:
@@ -364,7 +343,7 @@ def _kernel(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, byte
     )
     screen.say(f"fitted: {scores}ridge {fitted.ridge:g}, jitter {fitted.jitter:g}")
     assert isinstance(manifest.model, Regression)
-    recipe = card.recipe_of_kernel(manifest.model)
+    recipe = recipe_of_kernel(manifest.model)
     extra = []
     if fitted.loo_accuracy >= 0:
         from nas_cntk.regression import standard_error

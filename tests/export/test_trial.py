@@ -169,6 +169,23 @@ def test_a_kernel_model(small: Small, run: Run) -> None:
     assert "too few for 3 classes" in one_error(run(*command[:-1], "2", "--force"), 2)
 
 
+def test_the_card_says_how_the_weights_came_about(small: Small, run: Run) -> None:
+    options = ("--only", "cnn", "--epochs", "9", "--width", "4", "--flips", "--db", small.db)
+    assert run("validate", "0", *options).code == 0
+    (one,) = run("show", "0", "--json", "--db", small.db).json()["validations"]
+    result = run("export", "0", "--to", "model", "--db", small.db)
+    score = f"accuracy {100 * one['accuracy']:.2f} ± {100 * one['stderr']:.2f} % on 30 test images."
+    first = f"The weights were trained by recipe standard on 81 images, and 9 more chose the epoch: {score}"
+    card, known = Path("model/README.md").read_text(), one["details"]
+    assert first in result.out and first in " ".join(Path("model/model.py").read_text().split()) and first in card
+    assert "SGD with Nesterov momentum 0.9, weight decay 0.0005 and batches of 64; the learning rate 0.1 falls" in card
+    assert f"At most 9 epochs, or until 5 in a row bring nothing better: it ended after {known['epochs']}." in card
+    assert f"those of epoch {known['best_epoch']}, whose loss was the least on the 9 images (a tenth of each" in card
+    assert f"the accuracy on them was {100 * known['split_accuracy']:.2f} %." in card
+    assert "| network, recipe standard, 90 training images, 9 of them to choose by |" in card
+    assert "- Images were mirrored at random" in card and "- Width 4, a batch norm after every conv; seed 0" in card
+
+
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="the onnx extra is not installed")
 def test_onnx(small: Small, run: Run) -> None:
     small.train()
