@@ -9,6 +9,7 @@ from nas_cntk.kernels.exact import kernel, kernel_family
 
 if TYPE_CHECKING:
     from nas_cntk.classifier import CNTKClassifier
+    from nas_cntk.export.model import load_model
     from nas_cntk.kernels.gram import gram, gram_family
     from nas_cntk.scoring import score_architecture
     from nas_cntk.validate.finite import finite_network
@@ -24,6 +25,7 @@ __all__ = [
     "gram_family",
     "kernel",
     "kernel_family",
+    "load_model",
     "score_architecture",
 ]
 
@@ -33,6 +35,7 @@ _LATER = {
     "finite_network": "nas_cntk.validate.finite",
     "gram": "nas_cntk.kernels.gram",
     "gram_family": "nas_cntk.kernels.gram",
+    "load_model": "nas_cntk.export.model",
     "score_architecture": "nas_cntk.scoring",
 }
 

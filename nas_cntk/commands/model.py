@@ -40,14 +40,14 @@ def export(
     exported = export_trial(request, screen)
     screen.say(f"wrote {exported.folder}: {', '.join(exported.files)}")
     if exported.usable:
-        print_next(console, text.command("predict", exported.folder, "--data", exported.data))
+        print_next(console, text.command("predict", exported.folder, "--data", exported.to_predict))
     else:
         print_next(console, text.command("validate", str(trial), db=db, study=exported.study))
 
 
 def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL_DIR", help="Folder that export wrote.")],
-    data: Annotated[str, typer.Option(help="Images, as search takes them; labels may be missing.")],
+    data: Annotated[str, typer.Option(help="Images, as search takes them, or an image file; labels may be missing.")],
     output: Annotated[
         str | None, typer.Option(metavar="FILE.csv", help="File to write; standard output if not given.")
     ] = None,

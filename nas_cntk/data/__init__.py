@@ -17,6 +17,7 @@ from pathlib import Path
 from nas_cntk.data import cifar10, digits, folder, idx, npz
 from nas_cntk.data.assembly import assemble
 from nas_cntk.data.dataset import Dataset, Raw
+from nas_cntk.data.folder_files import SUFFIXES
 from nas_cntk.data.preprocessing import standardise
 from nas_cntk.data.sources import Source, one_line, show
 from nas_cntk.data.splits import Split, split
@@ -87,8 +88,10 @@ def _suggestion(spec: str, kind: str) -> str:
     try:
         if path.is_dir():
             return f"for this folder, did you mean {'folder:' + spec!r}? "
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            return "this is one image where many are due; "
         if path.is_file():
             return f"for this file, did you mean {'npz:' + spec!r}? "
     except (OSError, ValueError):
         pass
-    return ""
+    return "" if ":" in spec else "there is no file or folder of this name; "

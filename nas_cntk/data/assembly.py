@@ -64,6 +64,8 @@ def assemble(raw: Raw, spec: str, image_size: int | None) -> Dataset:
         fingerprint=fingerprint((x_train, y_train, x_test, y_test), classes, raw.divisor, size),
         keys=content_keys(x_train),
         notes=notes,
+        divisor=raw.divisor,
+        test_given=raw.x_test is not None,
     )
 
 

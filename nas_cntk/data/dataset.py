@@ -16,6 +16,7 @@ class Dataset:
     ``fingerprint`` is a hash of everything read (pixels, labels, class names) and of the image size;
     standardising keeps it. ``keys`` orders the training images by content, whatever the storage order
     (None: the split computes them from ``x_train``). ``notes`` are sentences that the screen must show.
+    ``divisor`` made pixel values of what was stored: 255 of bytes, 1 of what was taken as it is.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Dataset:
     fingerprint: str
     keys: NDArray[np.uint64] | None = None  # shape: (n,)
     notes: tuple[str, ...] = ()
+    divisor: float = 1.0
+    test_given: bool = True  # by the data; else it was set aside
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

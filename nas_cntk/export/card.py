@@ -16,8 +16,9 @@ from nas_cntk.export.manifest import (
     WEIGHTS,
     Manifest,
     Network,
-    Regression,
+    Resize,
 )
+from nas_cntk.export.source import example
 from nas_cntk.report import text
 from nas_cntk.report.describe import listing, summary
 
@@ -56,12 +57,13 @@ def card(
     scores: Sequence[Measured],
     recipe: Sequence[str],
     pixels: str,
+    photos: Resize | None,
 ) -> str:
     """Return the text of README.md.
 
     Args:
         recipe: sentences on how the model came to its numbers.
-        pixels: what pixel values are before they are standardised.
+        pixels, photos: as for `model_source`.
     """
     shape, origin = "x".join(map(str, manifest.image_shape)), manifest.origin
     network = isinstance(manifest.model, Network)
@@ -80,8 +82,8 @@ def card(
         "",
         "## How to use it",
         "",
-        *(_torch_usage(manifest) if network else []),
-        *([] if untrained else _COMMAND),
+        *(_torch_usage(manifest, pixels, photos) if network else []),
+        *([] if untrained else _WITH_US),
         "## Data and preprocessing",
         "",
         f"- Data: `{_plain(origin['data'])}`, fingerprint `{origin['data_fingerprint']}`.",
@@ -119,11 +121,21 @@ def card(
     return "\n".join(lines) + "\n"
 
 
-_COMMAND = (
-    "On the command line, with nas-cntk:",
+_WITH_US = (
+    "On the command line, with nas-cntk, in this folder:",
     "",
     "```",
     "nas-cntk predict . --data folder:IMAGES --output predictions.csv",
+    "```",
+    "",
+    "In Python, with nas-cntk, in this folder:",
+    "",
+    "```python",
+    "import nas_cntk",
+    "",
+    'model = nas_cntk.load_model(".")',
+    'images = model.read("folder:IMAGES")  # or one image file; pixel values (n, height, width, channels), see below',
+    "print(model.predict(images), model.scores(images))  # names of classes (n,), scores (n, classes)",
     "```",
     "",
 )
@@ -134,37 +146,16 @@ _RESIZED = {
 }
 
 
-def recipe_of_kernel(about: Regression) -> list[str]:
-    """Return sentences on a kernel regression."""
-    kernel = {"ntk": "all marked layers trained (ntk)", "nngp": "only the readout trained (nngp)"}[about.kernel]
-    return [
-        f"The exact kernel of the infinitely wide network, {kernel}, in {about.dtype}, of {about.train_images:,}"
-        " training images.",
-        f"Kernel regression on one-hot labels minus 1/classes; ridge {about.ridge:g}, jitter {about.jitter:g}, in"
-        " multiples of the kernel's mean diagonal.",
-        "The class is that of the greatest output.",
-    ]
-
-
-def _torch_usage(manifest: Manifest) -> list[str]:
+def _torch_usage(manifest: Manifest, pixels: str, photos: Resize | None) -> list[str]:
     about = manifest.model
     assert isinstance(about, Network)
     trained = about.recipe is not None
+    needs = ["the weights are read with `safetensors`"] * trained + ["image files with Pillow"] * (photos is not None)
     return [
-        f"`model.py` needs torch alone{', the weights are read with `safetensors`' if trained else ''}.",
+        f"`model.py` needs torch alone{''.join(f', {need}' for need in needs)}.",
         "",
         "```python",
-        "import torch",
-        *(["from safetensors.torch import load_file"] if trained else []),
-        "from model import CLASSES, Network, preprocess",
-        "",
-        "network = Network()" + ("" if trained else "  # random weights: train it"),
-        *(['network.load_state_dict(load_file("weights.safetensors"))'] if trained else []),
-        "network.eval()",
-        f"images = torch.rand(2, {', '.join(map(str, manifest.image_shape))})  # (n, height, width, channels)",
-        "with torch.no_grad():",
-        "    scores = network(preprocess(images))",
-        "print([CLASSES[i] for i in scores.argmax(1)])",
+        *example(manifest.image_shape, pixels=pixels, trained=trained, photos=photos),
         "```",
         "",
     ]

@@ -53,7 +53,7 @@ def read_images(spec: str, shape: Shape, *, resize: Resize, skip_bad: bool = Fal
     below it where it has no class folders, are read.
 
     Args:
-        spec: as `data.load` takes it.
+        spec: as `data.load` takes it, or the path of one image file.
         shape: (h, w, c) of what the model reads.
         resize: what becomes of images of another height and width.
 
@@ -74,6 +74,9 @@ def read_images(spec: str, shape: Shape, *, resize: Resize, skip_bad: bool = Fal
             raw = data.READERS[kind](Source(Path(place).expanduser()))
             assert raw.x_test is not None
             return _shaped(_Stored(raw.x_test, raw.divisor, raw.labels_test, "test images"), shape, resize)
+    if kind not in data.READERS and Path(spec).suffix.lower() in folder_files.SUFFIXES:
+        with _one_line_errors(spec):
+            return _from_file(Path(spec).expanduser(), shape, resize)
     data.load(spec)
     raise AssertionError(f"a reader without a way to predict: {kind}")
 
@@ -198,6 +201,17 @@ def _from_folder(path: Path, shape: Shape, resize: Resize, skip_bad: bool) -> Im
     names = tuple(_printable(files[number].relative_to(root).as_posix()) for number in kept)
     known = None if labels is None else tuple(labels[number] for number in kept)
     return Images(names, np.stack(images), known, what, tuple(notes))
+
+
+def _from_file(path: Path, shape: Shape, resize: Resize) -> Images:
+    require_file(path, "an image file")
+    with warnings.catch_warnings():
+        image_file.strict_about_bombs()
+        try:
+            x = _image(path, shape, resize)
+        except Exception as error:  # a broken image can raise nearly anything
+            raise DataError(f"{show(path)} cannot be used: {image_file.reason(error)}") from None
+    return Images((_printable(path.name),), x[None], None, "images")
 
 
 def _files(root: Path) -> tuple[list[Path], Sequence[str] | None, list[str], str]:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_cntk.architecture import Architecture
-from nas_cntk.errors import ArchitectureError, ModelError, UsageError
+from nas_cntk.data.sources import counted
+from nas_cntk.errors import UsageError
 from nas_cntk.export.images import Images, read_images
-from nas_cntk.export.manifest import ARCHITECTURE, Manifest, Network, read_manifest
+from nas_cntk.export.kernel import KernelModel
+from nas_cntk.export.model import Model, load_model
 from nas_cntk.export.screen import Screen
 from nas_cntk.regression import Float, standard_error
 from nas_cntk.report import text
@@ -29,11 +30,7 @@ OTHERWISE = 2e8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """What a model says of images.
-
-    Scores of a network are probabilities (softmax); those of a kernel regression are its outputs plus 1/classes, near
-    1 for the class and 0 for others, in sum 1, and may lie outside of [0, 1].
-    """
+    """What a model says of images; the scores are those of `Model`."""
 
     images: Images
     classes: tuple[str, ...]
@@ -74,82 +71,47 @@ def predict(
 ) -> Predictions:
     """Return what the model in a folder says of images.
 
-    A network is built from architecture.json and weights.safetensors; no code in the folder is run.
-
     Raises:
         ModelError: if there is no whole model in the folder.
         DataError: if the images cannot be read, or are not what the model reads.
         UsageError: if a backend is asked for, and the model has no kernel.
     """
-    place = Path(folder).expanduser()
-    manifest = read_manifest(place)
-    network = isinstance(manifest.model, Network)
-    if network and backend is not None:
-        raise UsageError("--backend is for kernel models, this one is a network; leave it out")
-    architecture = _architecture(place, manifest)
-    ask = (
-        _network(place, manifest, architecture) if network else _kernel(place, manifest, architecture, backend, screen)
-    )
-    images = read_images(spec, manifest.image_shape, resize=manifest.resize, skip_bad=skip_bad)
+    model = load_model(folder, backend or "auto")
+    images = read_images(spec, model.image_shape, resize=model.manifest.resize, skip_bad=skip_bad)
     for note in images.notes:
         screen.say(f"note: {note}")
-    predictions = Predictions(images, manifest.classes, ask(manifest.standardised(images.x)))
-    kind = "network" if network else "kernel regression"
-    screen.say(f"{kind}: {len(images.names):,} {images.what} of {spec} predicted{_judged(predictions)}")
+    scores = model.scores(images.x, progress=_forecast(model, len(images.x), screen))
+    predictions = Predictions(images, model.classes, scores)
+    count = counted(len(images.names), images.what.removesuffix("s"))
+    screen.say(f"{model.kind}: {count} of {spec} predicted{_judged(predictions)}")
     return predictions
 
 
 def _judged(predictions: Predictions) -> str:
     found = predictions.accuracy()
     if found is not None:
-        note = (
-            "" if predictions.images.what == "test images" else ", those it was made of among them, if they are there"
-        )
-        return f"; accuracy {text.score('accuracy', *found)}{note}"
+        note = "; if training images are among them, this flatters the model"
+        return f"; accuracy {text.score('accuracy', *found)}{'' if predictions.images.what == 'test images' else note}"
     if predictions.images.labels is None:
         return ""
     return "; their own labels are no classes of the model, so there is no accuracy"
 
 
-def _architecture(folder: Path, manifest: Manifest) -> Architecture:
-    from nas_cntk.search.single import read_architecture
-
-    if not (folder / ARCHITECTURE).exists():
-        raise ModelError(f"{folder} has no {ARCHITECTURE}; export the model again")
-    try:
-        architecture = read_architecture(str(folder / ARCHITECTURE))
-        architecture.check(manifest.image_shape)
-    except ArchitectureError as error:
-        raise ModelError(f"{folder} is damaged: {error}; export the model again") from None
-    return architecture
-
-
-def _network(folder: Path, manifest: Manifest, architecture: Architecture) -> Callable[[NDArray[np.float32]], Float]:
-    from nas_cntk.export import cnn
-
-    network: Any = cnn.load_network(folder, manifest, architecture)
-    return lambda x: cnn.predict_network(network, x)
-
-
-def _kernel(
-    folder: Path, manifest: Manifest, architecture: Architecture, backend: str | None, screen: Screen
-) -> Callable[[NDArray[np.float32]], Float]:
-    from nas_cntk.export import kernel
+def _forecast(model: Model, images: int, screen: Screen) -> Callable[[float], None] | None:
+    """Say what the kernels of many images will take, and return whom to tell how far they are."""
+    if not isinstance(model.fitted, KernelModel):
+        return None
     from nas_cntk.kernels import cost
-    from nas_cntk.kernels.exact import resolve_backend
 
-    name = resolve_backend(backend or "auto")
-    model = kernel.load_kernel(folder, manifest, architecture)
-
-    def ask(x: NDArray[np.float32]) -> Float:
-        work = cost.entry_layers(architecture, manifest.image_shape, len(x) * len(model.images))
-        seconds = work / cost.measure_rate(name) if work > WORTH_TIMING.get(name, OTHERWISE) else 0.0
-        if seconds > WORTH_SAYING:
-            screen.say(f"predicted: {text.duration(seconds)} for {len(x):,} images, backend {name}")
-        progress = screen.progress(work) if seconds > WORTH_SAYING else None
-        return kernel.predict_kernel(model, x, name, progress) + 1 / len(manifest.classes)
-
-    return ask
+    assert model.backend is not None
+    work = cost.entry_layers(model.fitted.architecture, model.image_shape, images * len(model.fitted.images))
+    if work <= WORTH_TIMING.get(model.backend, OTHERWISE):
+        return None
+    seconds = work / cost.measure_rate(model.backend)
+    if seconds <= WORTH_SAYING:
+        return None
+    screen.say(f"predicted: {text.duration(seconds)} for {images:,} images, backend {model.backend}")
+    return screen.progress(work)
 
 
 def write_stdout(predictions: Predictions) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nas_cntk import ops
 from nas_cntk.architecture import Architecture
+from nas_cntk.export.manifest import Resize
+from nas_cntk.export.read_image import read_image_source
 
 LONGEST_SUM = 4  # terms joined by plus signs; Python's own parser gives up on very long ones
 _NAMES = ("x", "y", "z", "u", "v", "w")
@@ -18,26 +20,19 @@ _HEAD = '''\
 
 {about}
 
-    import torch
-    from safetensors.torch import load_file
-    from model import Network, preprocess
-
-    network = Network(){load}
-    network.eval()
-    with torch.no_grad():
-        scores = network(preprocess(images))  # images: floats, shape (n, {h}, {w}, {c}), see IMAGE_SHAPE below
+{example}
 
 Modules are named by the nodes of architecture.json: {names}.
 """
 
-import torch
+{imports}import torch
 from torch import nn
 
 IMAGE_SHAPE = ({h}, {w}, {c})  # height, width, channels; {pixels}
 CLASSES = {classes}
 MEAN = {mean}  # of the training images, a channel each
 DEVIATION = {deviation}
-
+{read_image}
 
 def preprocess(images: torch.Tensor) -> torch.Tensor:
     """Return images, shape (n, h, w, c), on the CPU, as the network reads them: standardised, shape (n, c, h, w)."""
@@ -83,6 +78,7 @@ def model_source(
     title: str,
     about: str,
     trained: bool,
+    photos: Resize | None,
 ) -> str:
     """Return the text of a model.py whose `Network` takes the weights of `standard_network` by the same names.
 
@@ -92,17 +88,21 @@ def model_source(
         pixels: what the pixel values are before `preprocess`, for a comment.
         title, about: of the docstring; whatever could end it is replaced.
         trained: whether weights lie beside it.
+        photos: what `read_image` does with image files of another size; None: there is no such function, because
+            pixel values are not those of an image file.
 
     Raises:
         IllegalArchitecture: if the architecture does not fit the image.
     """
     h, w, c = (int(side) for side in image_shape)
     count = arch.count_parameters(image_shape, len(classes), width)
-    load = '\n    network.load_state_dict(load_file("weights.safetensors"))' if trained else "  # untrained"
+    shown = example((h, w, c), pixels=_quiet(pixels), trained=trained, photos=photos)
     head = _HEAD.format(
         title=_quiet(title),
         about="\n".join(textwrap.wrap(_quiet(about), _WIDTH)),
-        load=load,
+        example=textwrap.indent("\n".join(shown), "    "),
+        imports="" if photos is None else "from pathlib import Path\n\n",
+        read_image="" if photos is None else read_image_source((h, w, c), photos),
         h=h,
         w=w,
         c=c,
@@ -118,6 +118,32 @@ def model_source(
     reset = _RESET.format(num_classes=len(classes), c=c, h=h, w=w)
     body = [f"        {line}" for line in _forward(arch, image_shape, modules, width)]
     return head + "\n".join(lines) + "\n" + reset + "\n".join(body) + "\n"
+
+
+def example(image_shape: tuple[int, int, int], *, pixels: str, trained: bool, photos: Resize | None) -> list[str]:
+    """Return the lines of a program that uses model.py; arguments as for `model_source`."""
+    h, w, c = image_shape
+    names = ["CLASSES", "Network", "preprocess", *(["read_image"] if photos is not None else [])]
+    sizes = {"never": f"of {h} x {w} pixels", "shrink": f"of {h} x {w} pixels or more", "any": "of any size"}
+    images = [
+        f"# Put yours here, floats (n, height, width, channels): {pixels}.",
+        f"images = torch.rand(2, {h}, {w}, {c})",
+    ]
+    if photos is not None:
+        images = [f'images = torch.stack([read_image("photo.jpg")])  # one or more, {sizes[photos]}']
+    return [
+        "import torch",
+        f"from model import {', '.join(names)}",
+        *(["from safetensors.torch import load_file"] if trained else []),
+        "",
+        "network = Network()" + ("" if trained else "  # random weights: train it"),
+        *(['network.load_state_dict(load_file("weights.safetensors"))'] if trained else []),
+        "network.eval()",
+        *images,
+        "with torch.no_grad():",
+        "    scores = network(preprocess(images))  # (n, classes)",
+        "print([CLASSES[i] for i in scores.argmax(1)])",
+    ]
 
 
 def _modules(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,8 @@ from nas_cntk.export.manifest import (
     Regression,
     Resize,
 )
+from nas_cntk.export.read_image import WHITE, like_image_files
+from nas_cntk.export.recipe import recipe_of_kernel, recipe_of_training
 from nas_cntk.export.screen import Screen
 from nas_cntk.report import text
 from nas_cntk.report.describe import summary
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from nas_cntk.report.rows import Row
 
 UNTRAINED_WIDTH = 64
-_UNSAID = ("diverged", "predicted_seconds", "threads")  # of a training's details, on the card
 CHECKED_ON = 64  # training images on which code and ONNX are compared with the network
 
 
@@ -70,7 +70,7 @@ class Exported:
 
     study: str
     folder: str
-    data: str
+    to_predict: str  # data to predict next
     files: tuple[str, ...]
     usable: bool  # by `predict`; a network without weights is not
 
@@ -102,7 +102,16 @@ class _Subject:
     def pixels(self) -> str:
         if self.data == "digits":
             return "pixel values 0 to 16 divided by 16"
-        return "8-bit pixel values divided by 255, floats as they are"
+        if self.data.startswith("folder:"):
+            return "8-bit pixel values divided by 255, 16-bit ones by 65535"
+        if self.dataset.divisor == WHITE:
+            return "8-bit pixel values divided by 255"
+        return "pixel values as the data hold them"
+
+    @property
+    def photos(self) -> Resize | None:
+        """What becomes of image files of another size; None where they hold other pixel values than the data."""
+        return self.resize if like_image_files(self.dataset) else None
 
     def manifest(self, model: Network | Regression) -> Manifest:
         from nas_cntk import __version__
@@ -136,6 +145,8 @@ class _Subject:
         for one in self.validations:
             what = "kernel regression" if one.kind == "kernel" else f"network, recipe {one.recipe}"
             what += f", {one.train_images:,} training images"
+            if "split_images" in one.details:
+                what += f", {one.details['split_images']:,} of them to choose by"
             found.append(card.Measured(what, one.accuracy, one.stderr, one.test_images, "test images"))
         return found
 
@@ -163,7 +174,7 @@ def export_trial(request: Request, screen: Screen) -> Exported:
         manifest, files = _network(subject, screen)
     write_folder(folder, files, request.force)
     usable = not isinstance(manifest.model, Network) or manifest.model.recipe is not None
-    return Exported(subject.study.name, request.to, subject.data, tuple(files), usable)
+    return Exported(subject.study.name, request.to, _to_predict(subject.dataset), tuple(files), usable)
 
 
 def _subject(request: Request) -> _Subject:
@@ -192,6 +203,14 @@ def _named(spec: str) -> str:
     """Return a data spec without its folder: where data lay on this machine is nobody else's business."""
     kind, colon, place = spec.partition(":")
     return f"{kind}:{Path(place).name}" if colon else kind
+
+
+def _to_predict(dataset: Dataset) -> str:
+    """Return the data where they have test images of their own; of others the form, for new ones to be named."""
+    kind = dataset.spec.partition(":")[0]
+    if dataset.test_given:
+        return dataset.spec
+    return f"{kind}:{'NEW.npz' if kind == 'npz' else 'NEW_IMAGES'}"
 
 
 def _network(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, bytes]]:
@@ -230,6 +249,7 @@ def _network(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, byt
         title=f"{summary(subject.architecture)}: trial {row.trial} of study {study.name}, found by nas-cntk.",
         about=recipe[0],
         trained=trained,
+        photos=subject.photos,
     )
     examples = manifest.standardised(dataset.x_train[:CHECKED_ON])
     cnn.check_source(source, network, examples)
@@ -274,12 +294,7 @@ def _recipe(subject: _Subject, path: Path, trained: bool) -> list[str]:
     if one is None or one.accuracy is None or not _same_file(one, path):
         # A validation renewed and killed between weights and record.
         return ["The weights were trained by recipe standard; no score of theirs is recorded."]
-    score = text.score("accuracy", one.accuracy, one.stderr)
-    return [
-        f"The weights were trained by recipe standard on {one.train_images:,} images: {score} on"
-        f" {one.test_images:,} test images.",
-        f"Settings: {', '.join(_settings(one.details))}.",
-    ]
+    return recipe_of_training(one)
 
 
 def _same_file(one: Validation, path: Path) -> bool:
@@ -287,23 +302,6 @@ def _same_file(one: Validation, path: Path) -> bool:
 
     kept = one.details.get("weights")
     return not isinstance(kept, dict) or kept.get("sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _settings(details: Mapping[str, object]) -> list[str]:
-    """Return what is known of a training, number by number."""
-    schedule = details.get("schedule")
-    known = {**(schedule if isinstance(schedule, dict) else {}), **details}
-    return [
-        f"{name.replace('_', ' ')} {_word(value)}"
-        for name, value in known.items()
-        if isinstance(value, (bool, int, float, str)) and name not in _UNSAID
-    ]
-
-
-def _word(value: bool | int | float | str) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _kernel(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, bytes]]:
@@ -345,7 +343,7 @@ def _kernel(subject: _Subject, screen: Screen) -> tuple[Manifest, dict[str, byte
     )
     screen.say(f"fitted: {scores}ridge {fitted.ridge:g}, jitter {fitted.jitter:g}")
     assert isinstance(manifest.model, Regression)
-    recipe = card.recipe_of_kernel(manifest.model)
+    recipe = recipe_of_kernel(manifest.model)
     extra = []
     if fitted.loo_accuracy >= 0:
         from nas_cntk.regression import standard_error
@@ -365,7 +363,7 @@ def _with_papers(
     """Return the files with architecture, model.json and README.md beside them."""
     files = {**files, ARCHITECTURE: b"", FILE: b"", CARD: b""}
     scores = [*(extra or []), *subject.scores()]
-    page = card.card(manifest, subject.architecture, list(files), scores, recipe, subject.pixels)
+    page = card.card(manifest, subject.architecture, list(files), scores, recipe, subject.pixels, subject.photos)
     return {
         **files,
         ARCHITECTURE: (subject.architecture.to_json() + "\n").encode(),

@@ -132,6 +132,8 @@ CASES: dict[str, tuple[Callable[[Path], str], dict[str, Any], str]] = {
     "odd text": (spec("a\nb"), {}, "unknown data 'a\\\\nb'"),
     "a bare folder": (spec("ROOT"), {}, "did you mean 'folder:"),
     "a bare file": (file("a.bin", b"x", "ROOT/a.bin"), {}, "did you mean 'npz:"),
+    "a bare image": (file("a.png", b"x", "ROOT/a.png"), {}, "a.png': this is one image where many are due; use digits"),
+    "a name of nothing": (spec("ROOT/photos"), {}, "photos': there is no file or folder of this name; use digits"),
     "digits with a path": (spec("digits:ROOT"), {}, "take no path"),
     "npz without a path": (spec("npz"), {}, "names no path"),
     "folder without a path": (spec("folder:"), {}, "names no path"),

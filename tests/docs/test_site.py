@@ -51,6 +51,6 @@ def test_the_site_builds_without_a_warning(repository: Path, tmp_path: Path) -> 
     )
     assert result.returncode == 0, result.stdout + result.stderr
     reference = (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
-    for name in ("kernel", "gram", "score_architecture", "CNTKClassifier", "Builder"):
+    for name in ("kernel", "gram", "score_architecture", "CNTKClassifier", "Builder", "load_model"):
         assert f'id="nas_cntk.{name}"' in reference, name
     assert 'id="nas_cntk.errors.ConfigError"' in reference

@@ -71,6 +71,18 @@ def test_a_folder_that_simply_holds_images(tmp_path: Path) -> None:
     assert found.notes == ("not read: the folders 'more' beside the images",)
 
 
+def test_one_image_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = RNG.integers(0, 256, (8, 8, 1), dtype=np.uint8)
+    png(tmp_path / "folder" / "a.PNG", pixels)
+    png(tmp_path / "b:c.png", pixels)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = read_images(str(tmp_path / "folder" / "a.PNG"), GRAY, resize="any")
+    assert found.names == ("a.PNG",) and found.labels is None and found.what == "images"
+    assert np.array_equal(found.x, read_images(f"folder:{tmp_path / 'folder'}", GRAY, resize="any").x)
+    assert np.array_equal(found.x, read_images("~/folder/a.PNG", GRAY, resize="any").x)
+    assert np.array_equal(found.x, read_images(str(tmp_path / "b:c.png"), GRAY, resize="any").x)
+
+
 def test_class_folders_bring_labels_and_a_test_set_is_taken(tmp_path: Path) -> None:
     pixels = RNG.integers(0, 256, (4, 4, 4, 1), dtype=np.uint8)
     for number, (part, label) in enumerate([("train", "b"), ("train", "a"), ("test", "b"), ("test", "a")]):
@@ -139,6 +151,11 @@ def test_channels(tmp_path: Path) -> None:
         ("folder:none", "does not exist"),
         ("folder:broken", r"1 of 1 images cannot be used \('x.png: no image'\): give images that the model can read"),
         ("idx:broken", "has no t10k-images"),
+        ("none.png", "'none.png' does not exist: give the path of an image file"),
+        ("broken/x.png", "'broken/x.png' cannot be used: no image"),
+        ("large.jpg", "'large.jpg' cannot be used: it has 5 x 4 pixels, the model reads 4 x 4: bring them to that"),
+        ("broken", "for this folder, did you mean 'folder:broken'"),
+        ("none", "unknown data 'none': there is no file or folder of this name; use digits"),
     ],
 )
 def test_what_cannot_be_read(spec: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +174,7 @@ def test_what_cannot_be_read(spec: str, message: str, tmp_path: Path, monkeypatc
     else:
         (tmp_path / "broken").mkdir()
         (tmp_path / "broken" / "x.png").write_text("no")
+        Image.new("L", (4, 5)).save("large.jpg")
     with pytest.raises(DataError, match=message) as error:
         read_images(spec, GRAY, resize="never")
     assert "\n" not in str(error.value)

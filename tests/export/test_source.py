@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from random_architectures import SHAPES, random_architecture
 
 from nas_cntk import Architecture, Builder
-from nas_cntk.export.source import model_source
+from nas_cntk.export.source import example, model_source
 from nas_cntk.validate.standard import standard_network
 
 
@@ -24,6 +25,7 @@ def source(arch: Architecture, shape: tuple[int, int, int], **changed: Any) -> s
         "title": "A network.",
         "about": "Nothing more.",
         "trained": True,
+        "photos": None,
     }
     classes = changed.pop("classes", ["a", "b", "c"])
     return model_source(arch, shape, classes, **{**settings, **changed})
@@ -118,6 +120,17 @@ def test_the_network_is_the_last_class_and_needs_no_arguments() -> None:
     assert not big.dense_4.bias.any()
     images = torch.rand(2, 4, 4, 1)
     assert torch.equal(found["preprocess"](images), ((images - 0.5) / 0.25).permute(0, 3, 1, 2))
+
+
+def test_the_example_where_no_file_holds_such_images(capsys: pytest.CaptureFixture[str]) -> None:
+    b = Builder()
+    b.dense(b.flatten(b.conv(b.input(), 1)))
+    text = source(b.build(), (4, 3, 2), trained=False, pixels="pixel values 0 to 16 divided by 16")
+    lines = example((4, 3, 2), pixels="pixel values 0 to 16 divided by 16", trained=False, photos=None)
+    assert "# Put yours here, floats (n, height, width, channels): pixel values 0 to 16 divided by 16." in lines
+    assert textwrap.indent("\n".join(lines), "    ") in text and "safetensors" not in text
+    exec("\n".join(line for line in lines if not line.startswith("from model")), module(text))
+    assert len(eval(capsys.readouterr().out)) == 2
 
 
 def test_names_cannot_break_the_text() -> None:

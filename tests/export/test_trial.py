@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Result, Run, runner
-from small_study import CLASSES, Said, Small
+from PIL import Image
+from small_study import CLASSES, SPACE, Said, Small, images
 
 from nas_cntk.errors import DataError, StudyError, UsageError
 from nas_cntk.export import predict as predicting
@@ -61,6 +62,23 @@ def elsewhere(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
     )
+
+
+def program(text: str) -> str:
+    """The program of a card, or of the docstring of a model.py."""
+    if text.startswith('"""'):
+        lines = text.split('"""')[1].splitlines()
+        return "\n".join(line[4:] for line in lines if line.startswith("    ") or not line)
+    return text[text.index("```python") + len("```python") :].split("```")[0]
+
+
+def printed(code: str) -> list[str]:
+    """The classes that a program prints, beside the model."""
+    done = elsewhere(code, Path("model"))
+    assert done.returncode == 0, done.stderr
+    classes: list[str] = eval(done.stdout)
+    assert classes and set(classes) <= set(CLASSES)
+    return classes
 
 
 def test_an_untrained_network_says_so(small: Small, run: Run) -> None:
@@ -121,9 +139,9 @@ def test_the_card_is_true(small: Small, run: Run) -> None:
     assert "Trial 0 of study `small`" in text and "`npz:small.npz`" in text and "`bee, small`" in text
     assert "recipe standard" in text and "held-out images |" in text and "None is stated" in text
     assert str(small.npz.parent) not in text + Path("model/model.json").read_text()  # where it lay here
-    code = text[text.index("```python") + len("```python") :].split("```")[0]
-    done = elsewhere(code, Path("model"))
-    assert done.returncode == 0 and all(name in str(CLASSES) for name in eval(done.stdout)), done.stderr
+    assert "of 6 x 5 pixels" in program(text)
+    Image.fromarray(np.load(small.npz)["x_test"][0]).save("model/photo.jpg")
+    assert printed(program(text)) == printed(program(Path("model/model.py").read_text()))
 
 
 def test_a_kernel_model(small: Small, run: Run) -> None:
@@ -151,6 +169,23 @@ def test_a_kernel_model(small: Small, run: Run) -> None:
     assert "too few for 3 classes" in one_error(run(*command[:-1], "2", "--force"), 2)
 
 
+def test_the_card_says_how_the_weights_came_about(small: Small, run: Run) -> None:
+    options = ("--only", "cnn", "--epochs", "9", "--width", "4", "--flips", "--db", small.db)
+    assert run("validate", "0", *options).code == 0
+    (one,) = run("show", "0", "--json", "--db", small.db).json()["validations"]
+    result = run("export", "0", "--to", "model", "--db", small.db)
+    score = f"accuracy {100 * one['accuracy']:.2f} ± {100 * one['stderr']:.2f} % on 30 test images."
+    first = f"The weights were trained by recipe standard on 81 images, and 9 more chose the epoch: {score}"
+    card, known = Path("model/README.md").read_text(), one["details"]
+    assert first in result.out and first in " ".join(Path("model/model.py").read_text().split()) and first in card
+    assert "SGD with Nesterov momentum 0.9, weight decay 0.0005 and batches of 64; the learning rate 0.1 falls" in card
+    assert f"At most 9 epochs, or until 5 in a row bring nothing better: it ended after {known['epochs']}." in card
+    assert f"those of epoch {known['best_epoch']}, whose loss was the least on the 9 images (a tenth of each" in card
+    assert f"the accuracy on them was {100 * known['split_accuracy']:.2f} %." in card
+    assert "| network, recipe standard, 90 training images, 9 of them to choose by |" in card
+    assert "- Images were mirrored at random" in card and "- Width 4, a batch norm after every conv; seed 0" in card
+
+
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="the onnx extra is not installed")
 def test_onnx(small: Small, run: Run) -> None:
     small.train()
@@ -170,8 +205,6 @@ def test_onnx(small: Small, run: Run) -> None:
 
 
 def test_photos_without_labels(small: Small, run: Run) -> None:
-    from PIL import Image
-
     run("export", "1", "--to", "model", "--db", small.db, "--kernel")
     Path("photos").mkdir()
     for name, image in zip(("b.png", 'a"1,2.png'), np.load(small.npz)["x_test"], strict=False):
@@ -179,6 +212,9 @@ def test_photos_without_labels(small: Small, run: Run) -> None:
     result = run("predict", "model", "--data", "folder:photos")
     assert result.code == 0 and "2 images of folder:photos predicted" in result.err, result.err
     assert [row[0] for row in table(result.out)[1]] == ['a"1,2.png', "b.png"] and "accuracy" not in result.err
+    one = run("predict", "model", "--data", "photos/b.png")
+    assert one.code == 0 and "1 image of photos/b.png predicted" in one.err, one.err
+    assert table(one.out)[1] == table(result.out)[1][1:]
     Image.fromarray(np.zeros((9, 9, 3), dtype=np.uint8)).save("photos/c.png")
     message = one_error(run("predict", "model", "--data", "folder:photos"))
     assert "1 of 3 images cannot be used ('c.png: it has 9 x 9 pixels, the model reads 6 x 5" in message
@@ -284,7 +320,7 @@ def test_what_contradicts(small: Small, run: Run) -> None:
     small.train()
     run("export", "0", "--to", "m", "--db", small.db)
     data = f"npz:{small.npz}"
-    assert "--backend is for kernel models" in one_error(run("predict", "m", "--data", data, "--backend", "cpu"), 2)
+    assert "backend cpu is for kernel models" in one_error(run("predict", "m", "--data", data, "--backend", "cpu"), 2)
     assert "no finished trial 99" in one_error(run("export", "99", "--to", "n", "--db", small.db))
     assert run("export", "0", "--db", small.db).code == 2
 
@@ -293,7 +329,7 @@ def test_data_that_moved_or_changed(small: Small, said: Said, tmp_path: Path) ->
     moved = tmp_path / "moved.npz"
     shutil.copy(small.npz, moved)
     done = export_trial(Request(small.db, None, 0, str(tmp_path / "a"), data=f"npz:{moved}"), said)
-    assert done.data == f"npz:{moved}"
+    assert done.to_predict == f"npz:{moved}"
     held = dict(np.load(small.npz))
     np.savez(moved, **{**held, "x": held["x"] // 2})
     with pytest.raises(StudyError, match="the data of study .* changed"):
@@ -301,6 +337,25 @@ def test_data_that_moved_or_changed(small: Small, said: Said, tmp_path: Path) ->
     with pytest.raises(DataError, match="does not exist"):
         export_trial(Request(small.db, None, 0, str(tmp_path / "b"), data="npz:none.npz"), said)
     assert not (tmp_path / "b").exists()
+
+
+def test_data_without_a_test_set(tmp_path: Path, run: Run) -> None:
+    x, y = images(60)
+    for label in set(y):
+        (Path("photos") / label).mkdir(parents=True)
+    for number, (image, label) in enumerate(zip(x, y, strict=True)):
+        Image.fromarray(image).save(f"photos/{label}/{number}.png")
+    Path("space.py").write_text(SPACE)
+    search = ("--trials", "1", "--subset", "20", "--holdout", "20", "--space", "space.py", "--quiet")
+    assert run("search", "--data", "folder:photos", "--db", "nas.db", *search).code == 0
+    result = run("export", "0", "--to", "model", "--db", "nas.db", "--kernel")
+    assert "next: nas-cntk predict model --data folder:NEW_IMAGES\n" in result.out, result.err
+    result = run("predict", "model", "--data", "folder:photos", "--output", "p.csv")
+    assert "60 images of folder:photos predicted; accuracy" in result.err
+    assert "%; if training images are among them, this flatters the model\n" in result.err
+    # Any photograph is read by a model of a folder of them.
+    run("export", "0", "--to", "network", "--db", "nas.db")
+    assert 'read_image("photo.jpg")])  # one or more, of any size' in Path("network/model.py").read_text()
 
 
 def test_a_network_too_large_for_memory(
