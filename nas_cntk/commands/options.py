@@ -133,6 +133,10 @@ StartFrom = Annotated[
 StartTrials = Annotated[
     str | None, typer.Option("--start-trials", metavar="N,N", help="With --start-from: these trials, not its 5 best.")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Compute the tiles of full kernels on a Dask cluster: tcp://HOST:8786, or local:N processes."),
+]
 Config = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nas_cntk.commands.options import Data, Db, Download, Json
+from nas_cntk.commands.options import Cluster, Data, Db, Download, Json
 from nas_cntk.commands.output import SETTINGS, console_of, print_next
 from nas_cntk.report import text
 from nas_cntk.report.text import DEFAULT_DB
@@ -48,6 +48,7 @@ def table1(
     max_seconds: MaxSeconds = None,
     seed: Seed = 0,
     backend: Backend = "auto",
+    cluster: Cluster = None,
     devices: Devices = "auto",
     download: Download = False,
     no_plot: NoPlot = False,
@@ -60,7 +61,7 @@ def table1(
     same command goes on after Ctrl-C or a kill. The paper's figure stands beside columns of the paper's size.
     """
     options = _common(data, depths, train, test, image_size, full, max_seconds, seed, backend, devices, download)
-    options |= {"columns": _names(columns), "epochs": epochs, "width": width}
+    options |= {"columns": _names(columns), "epochs": epochs, "width": width, "cluster": cluster}
     _run(("table1",), db, options, as_json, no_plot)
 
 
@@ -78,6 +79,7 @@ def table2(
     max_seconds: MaxSeconds = None,
     seed: Seed = 0,
     backend: Backend = "auto",
+    cluster: Cluster = None,
     devices: Devices = "auto",
     download: Download = False,
     no_plot: NoPlot = False,
@@ -90,7 +92,7 @@ def table2(
     net; the median accuracy of several nets counts.
     """
     options = _common(data, depths, train, test, image_size, full, max_seconds, seed, backend, devices, download)
-    options |= {"columns": _names(columns), "draws": draws, "channels": channels}
+    options |= {"columns": _names(columns), "draws": draws, "channels": channels, "cluster": cluster}
     _run(("table2",), db, options, as_json, no_plot)
 
 
@@ -169,6 +171,7 @@ def gp(
     max_seconds: MaxSeconds = None,
     seed: Seed = 0,
     backend: Backend = "auto",
+    cluster: Cluster = None,
     download: Download = False,
     no_plot: NoPlot = False,
     db: Db = DEFAULT_DB,
@@ -180,6 +183,7 @@ def gp(
     prints no such table.
     """
     options = _common(data, depths, train, test, image_size, full, max_seconds, seed, backend, "auto", download)
+    options |= {"cluster": cluster}
     _run(("gp",), db, options | {"columns": _names(columns)}, as_json, no_plot)
 
 
@@ -194,6 +198,7 @@ def everything(
     max_seconds: MaxSeconds = None,
     seed: Seed = 0,
     backend: Backend = "auto",
+    cluster: Cluster = None,
     devices: Devices = "auto",
     download: Download = False,
     no_plot: NoPlot = False,
@@ -206,6 +211,7 @@ def everything(
     Depths and numbers of images are those of the tables.
     """
     options = _common(data, depths, train, test, image_size, full, max_seconds, seed, backend, devices, download)
+    options |= {"cluster": cluster}
     _run(("table1", "table2", "theorem1", "theorem2", "gp"), db, options, as_json, no_plot)
 
 

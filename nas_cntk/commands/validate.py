@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_cntk.commands.board import print_trust, rows_of
-from nas_cntk.commands.options import LONGEST, MOST_TRIALS, Config, Db, Json, JsonLines, Quiet, ShowConfig, StudyName
+from nas_cntk.commands.options import (
+    LONGEST,
+    MOST_TRIALS,
+    Cluster,
+    Config,
+    Db,
+    Json,
+    JsonLines,
+    Quiet,
+    ShowConfig,
+    StudyName,
+)
 from nas_cntk.commands.output import console_of, print_json, print_next
 from nas_cntk.config.effective import print_options
 from nas_cntk.errors import UsageError
@@ -49,6 +60,7 @@ def validate(
     ] = 3600.0,
     devices: Annotated[str, typer.Option(help="auto, cpu, mps, cuda, or cuda:0,cuda:1.")] = "auto",
     backend: Annotated[str | None, typer.Option(help="Kernel backend; the study's if not given.")] = None,
+    cluster: Cluster = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the tiles of the full kernels on disk.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Compute again what is recorded.")] = False,
     data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
@@ -87,6 +99,7 @@ def validate(
         backend,
         keep,
         force,
+        cluster,
     )
     if as_json and json_lines:
         raise UsageError("--json and --json-lines exclude each other; give one")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nas_cntk import regression
 from nas_cntk.kernels import cost
+from nas_cntk.kernels.filling import Engine
 from nas_cntk.paper.columns import Column, Size
 from nas_cntk.paper.images import ImageSource
 from nas_cntk.paper.wishes import Wishes
@@ -131,6 +132,7 @@ class Bench:
     backend: str  # of kernels, resolved
     rate: Rate
     cancelled: Callable[[], bool]
+    engine: Engine | None = None  # that computes the tiles of kernels; this process if None
 
     def asked(
         self,

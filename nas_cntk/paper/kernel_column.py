@@ -141,6 +141,7 @@ class KernelUnit:
             kind=kind,
             backend=self.bench.backend,
             dtype=DTYPE,
+            engine=self.bench.engine,
             progress=lambda fraction: progress(fraction * of_gram),
             cancelled=self.bench.cancelled,
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from nas_cntk.cluster import engine_of
 from nas_cntk.errors import BackendUnavailable, NasCntkError
 from nas_cntk.kernels.exact import resolve_backend
 from nas_cntk.paper import gp, table1, table2, theorem1, theorem2
@@ -101,9 +102,9 @@ def run(names: Sequence[str], db: str, wishes: Wishes, screen: Screen, *, plots:
     source = ImageSource(wishes.data, download=wishes.download)
     records = open_records(db, write=True)
     try:
-        with Interrupt() as interrupt:
+        with engine_of(wishes.cluster) as engine, Interrupt() as interrupt:
             rate = Rate(backend)
-            bench = Bench(records, paper_folder(db), source, wishes, backend, rate, lambda: interrupt.requested)
+            bench = Bench(records, paper_folder(db), source, wishes, backend, rate, lambda: interrupt.requested, engine)
             reasons: dict[str, tuple[str, str]] = {}
             plans: list[Plan] = []
             try:

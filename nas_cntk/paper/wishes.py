@@ -37,6 +37,7 @@ class Wishes:
     seeds: int | None = None  # theorems
     kappas: tuple[float, ...] = ()  # theorem2
     download: bool = False
+    cluster: str | None = None  # that computes the tiles of kernels
 
 
 def parse_depths(text: str | None) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 from nas_cntk.errors import StudyError
 from nas_cntk.kernels import cost
 from nas_cntk.kernels.exact import kernel
-from nas_cntk.kernels.gram import Single
+from nas_cntk.kernels.filling import Single
 from nas_cntk.validate.full_kernel import kernel_kind
 from nas_cntk.validate.images import SPLIT_FRACTION, Images
 from nas_cntk.validate.job import Bench, memory_errors, training_sets

@@ -9,7 +9,8 @@ import numpy as np
 
 from nas_cntk import regression
 from nas_cntk.errors import KernelError
-from nas_cntk.kernels.gram import Cross, Gram, Single, gram
+from nas_cntk.kernels.filling import Single
+from nas_cntk.kernels.gram import Cross, Gram, gram
 from nas_cntk.records.validations import Validation
 from nas_cntk.scoring import SCORES
 from nas_cntk.solver import solve
@@ -118,6 +119,7 @@ def _gram(job: Job, x: Images, kind: Single, share: float) -> tuple[Gram, float]
             backend=bench.backend,
             dtype=bench.dtype,
             devices=bench.kernel_gpus,
+            engine=bench.engine,
             progress=show,
             cancelled=job.cancelled,
         )

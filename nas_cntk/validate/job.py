@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas_cntk import regression
 from nas_cntk.errors import StudyError
+from nas_cntk.kernels.filling import Engine
 from nas_cntk.records.database import Records
 from nas_cntk.records.studies import Study
 from nas_cntk.records.validations import Validation
@@ -39,6 +40,7 @@ class Bench:
     devices: Devices
     backend: str  # of kernels, resolved
     wishes: Wishes
+    engine: Engine | None = None  # that computes the tiles of full kernels; this process if None
 
     @property
     def seed(self) -> int:

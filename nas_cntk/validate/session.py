@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nas_cntk import data
+from nas_cntk.cluster import engine_of
 from nas_cntk.errors import DataError, UsageError
 from nas_cntk.kernels.exact import resolve_backend
 from nas_cntk.records import studies, trials, validations
@@ -99,8 +100,12 @@ def validate(db: str, name: str | None, wishes: Wishes, screen: Screen, *, moved
         assert isinstance(seed, int)
         images = validation_images(data.standardise(dataset), prepared, seed)
         backend = _backend(wishes, wishes.backend or str(study.config.get("backend", "auto")))
-        bench = Bench(records, study, db, images, devices, backend, wishes)
-        with artifacts.working_on(db, study.name) as folder, Interrupt() as interrupt:
+        with (
+            engine_of(wishes.cluster) as engine,
+            artifacts.working_on(db, study.name) as folder,
+            Interrupt() as interrupt,
+        ):
+            bench = Bench(records, study, db, images, devices, backend, wishes, engine)
             try:
                 _run(bench, candidates, notes, folder, screen, interrupt)
             except KeyboardInterrupt:
@@ -235,7 +240,7 @@ def _differences(bench: Bench, known: Sequence[Validation]) -> list[str]:
 
 def _asked(bench: Bench, candidates: Sequence[Candidate]) -> str:
     # What the sizes were fitted to: the same command line on the same study goes on with them.
-    wishes = asdict(replace(bench.wishes, force=False, keep=False, devices="", backend=None))
+    wishes = asdict(replace(bench.wishes, force=False, keep=False, devices="", backend=None, cluster=None))
     return settings_hash({"wishes": wishes, "candidates": [candidate.key for candidate in candidates]})
 
 

@@ -34,6 +34,7 @@ class Wishes:
     backend: str | None = None
     keep: bool = False
     force: bool = False
+    cluster: str | None = None  # that computes the tiles of full kernels
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
@@ -57,6 +58,8 @@ class Wishes:
         idle = [name for name, given in of_training if given]
         if self.only == "kernel" and idle:
             raise UsageError(f"--only kernel trains nothing; leave {' and '.join(idle)} out")
+        if self.only == "cnn" and self.cluster is not None:
+            raise UsageError("--only cnn computes no kernel that a cluster could help with; leave --cluster out")
         if self.only == "cnn" and self.keep:
             raise UsageError("--only cnn computes no kernel whose tiles could be kept; leave --keep out")
 

@@ -20,6 +20,7 @@ from nas_cntk.kernels.plan import MOST_HEADS, Plan, plan
 Images = NDArray[np.floating]
 
 CACHE_LINE = 64  # bytes: the lanes of one bundle
+THREADS = "NAS_CNTK_THREADS"  # in the environment: how many threads to use, of those there are
 TILE_ENTRY_LAYERS = 3e8  # of one tile: a tenth of a second or so on one core, so that progress and Ctrl-C are prompt
 
 
@@ -30,11 +31,11 @@ def threads() -> int:
         KernelError: if NAS_CNTK_THREADS is no positive number.
     """
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    asked = os.environ.get("NAS_CNTK_THREADS", "").strip()
+    asked = os.environ.get(THREADS, "").strip()
     if not asked:
         return there
     if not asked.isdecimal() or int(asked) < 1:
-        raise KernelError(f"NAS_CNTK_THREADS is {asked[:30]!r}; it must be a number of threads, 1 or more")
+        raise KernelError(f"{THREADS} is {asked[:30]!r}; it must be a number of threads, 1 or more")
     return min(there, int(asked))
 
 

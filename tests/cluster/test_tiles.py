@@ -1,0 +1,157 @@
+"""Tiles on a Dask cluster: the same bits as one process, whoever dies or comes, and errors in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import runner
+
+from nas_cntk import Builder, gram, gram_family
+from nas_cntk.architecture import Architecture
+from nas_cntk.errors import BackendUnavailable, KernelError, UsageError
+
+distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed (the extra cluster)")
+
+from nas_cntk.cluster import Tiles, engine_of, open_cluster  # noqa: E402
+
+
+def chain(convs: int, head: str = "flatten") -> Architecture:
+    b = Builder()
+    x = b.input()
+    for _ in range(convs):
+        x = b.relu(b.conv(x, 3))
+    b.dense(b.flatten(x) if head == "flatten" else b.global_avg_pool(x))
+    return b.build()
+
+
+def images(n: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(seed).standard_normal((n, 6, 6, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with open_cluster("local:2") as opened:
+        yield opened
+
+
+def test_the_bits_are_those_of_one_process_in_memory_on_disk_and_extended(client: Any, tmp_path: Path) -> None:
+    archs, engine = [chain(2), chain(3, "global"), chain(2)], Tiles(client, side=16)
+    alone = gram_family(archs, images(70), kind="both")
+    there = gram_family(archs, images(70), kind="both", engine=engine)
+    for one, other in zip(alone, there, strict=True):
+        assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
+    there.extend(images(30, 1))
+    alone.extend(images(30, 1))
+    for one, other in zip(alone.against(images(9, 2)), there.against(images(9, 2)), strict=True):
+        assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
+
+    whole = np.asarray(gram(chain(3), np.concatenate([images(70), images(30, 1)])))
+    begun = gram(chain(3), images(70), store=tmp_path / "k", engine=engine)
+    assert np.array_equal(np.asarray(begun), whole[:70, :70])
+    begun.extend(images(30, 1))
+    assert np.array_equal(np.asarray(begun), whole)
+    assert np.array_equal(
+        np.asarray(begun.against(images(9, 2))), np.asarray(gram(chain(3), whole_images()).against(images(9, 2)))
+    )
+
+
+def whole_images() -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.concatenate([images(70), images(30, 1)])
+
+
+def test_a_worker_killed_and_one_added_in_mid_run_change_no_bit(client: Any) -> None:
+    before = set(client.run(os.getpid).values())
+    done: list[float] = []
+
+    def meanwhile(fraction: float) -> None:
+        if fraction > 0.15 and not done:
+            os.kill(min(before), signal.SIGKILL)
+        if fraction > 0.3 and len(done) == 1:
+            client.cluster.scale(3)
+        if fraction > 0.15 * (len(done) + 1):
+            done.append(fraction)
+
+    x = images(400)
+    there = np.asarray(gram(chain(4, "global"), x, engine=Tiles(client, side=20), progress=meanwhile))
+    assert np.array_equal(there, np.asarray(gram(chain(4, "global"), x)))
+    client.wait_for_workers(3, timeout=60)
+    after = set(client.run(os.getpid).values())
+    assert len(after) == 3 and min(before) not in after, "nobody was killed, or nobody came: the test shows nothing"
+    client.cluster.scale(2)
+
+
+def test_images_that_only_a_dead_worker_held_are_sent_again(client: Any) -> None:
+    client.wait_for_workers(2, timeout=60)
+    killed: list[float] = []
+
+    def meanwhile(fraction: float) -> None:
+        if fraction > 0.2 and not killed:
+            killed.append(fraction)
+            for pid in client.run(os.getpid).values():
+                os.kill(pid, signal.SIGKILL)  # every worker: nothing of the images is left
+
+    x = images(200)
+    there = np.asarray(gram(chain(3), x, engine=Tiles(client, side=20), progress=meanwhile))
+    assert killed and np.array_equal(there, np.asarray(gram(chain(3), x)))
+
+
+def test_errors_of_the_kernel_come_home_and_cancelling_ends_it(client: Any) -> None:
+    client.wait_for_workers(2, timeout=60)
+    huge = images(40) * np.float32(1e30)
+    with pytest.raises(KernelError, match="float64"):
+        gram(chain(2), huge, engine=Tiles(client, side=16))
+    with pytest.raises(KeyboardInterrupt):
+        gram(chain(2), images(60), engine=Tiles(client, side=16), cancelled=lambda: True)
+    assert np.array_equal(
+        np.asarray(gram(chain(2), images(30), engine=Tiles(client, side=16))), np.asarray(gram(chain(2), images(30)))
+    )
+
+
+@pytest.mark.parametrize("spec", ["", "local", "local:0", "local:many", "tcp:", "2"])
+def test_what_is_no_cluster_is_refused(spec: str) -> None:
+    with pytest.raises(UsageError, match="--cluster must be"), open_cluster(spec):
+        pass
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas_cntk.cluster.client.PATIENCE", 1)
+    with pytest.raises(BackendUnavailable, match="no Dask scheduler answers") as caught, engine_of("tcp://127.0.0.1:9"):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_validate_and_paper_take_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = runner(monkeypatch, capsys)
+    small = ("--subset", "60", "--holdout", "60", "--trials", "1", "--study", "one")
+    assert run("search", *small, "--quiet").code == 0
+    assert run("validate", "0", "--only", "kernel", "--train-images", "200", "--json").code == 0
+    alone = run("show", "0", "--json").json()["validations"][0]
+    wanted = ("--only", "kernel", "--train-images", "200", "--force", "--cluster", "local:2")
+    assert run("validate", "0", *wanted).code == 0
+    there = run("show", "0", "--json").json()["validations"][0]
+    assert there["accuracy"] == alone["accuracy"] and there["finished"] != alone["finished"]
+    cells = (
+        "paper",
+        "gp",
+        "--train",
+        "60",
+        "--test",
+        "40",
+        "--depths",
+        "3",
+        "--columns",
+        "CNTK-V",
+        "--no-plot",
+        "--json",
+    )
+    assert [row["state"] for row in run(*cells, "--cluster", "local:2").json()] == ["done"]
+    assert "leave --cluster out" in run("validate", "0", "--only", "cnn", "--cluster", "local:2").err
