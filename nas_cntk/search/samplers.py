@@ -107,7 +107,9 @@ def make_sampler(chosen: Mapping[str, Any], seed: int, ordinal: int) -> BaseSamp
     if name == "random":
         return samplers.RandomSampler(seed=own_seed)
     if name == "nsga2":
-        return samplers.NSGAIISampler(seed=own_seed, **settings)
+        from nas_cntk.search.nsga2 import OrderedNSGAIISampler
+
+        return OrderedNSGAIISampler(seed=own_seed, **settings)
     assert name == "tpe", name
     with warnings.catch_warnings():
         # `group` is experimental in Optuna's words; without it parameters that only some trials have are not modelled.

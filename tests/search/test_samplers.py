@@ -99,3 +99,31 @@ def test_seeds_of_ordinals_differ_and_random_has_its_own() -> None:
     assert derived_seed(0, 1) != derived_seed(0, 1, 1)
     assert type(random_sampler(0, 0)).__name__ == "RandomSampler"
     assert 0 <= derived_seed(2**63 - 1, 10**6) < 2**32
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "evolution"])
+def test_a_proposal_that_is_asked_for_again_is_the_same(sampler: str) -> None:
+    """As after a kill: the first trial is failed, and another of the same ordinal is asked for."""
+    import optuna
+    from optuna.trial import TrialState
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    scores = 1 if sampler == "evolution" else 2
+    settings = {"nsga2": {"population_size": 4}, "tpe": {"n_startup_trials": 4}}.get(sampler)
+    chosen = choose_sampler(sampler, settings, scores)
+    for seed in range(4):
+        study = optuna.create_study(directions=["maximize", "minimize"][:scores])
+
+        def ask(ordinal: int, seed: int = seed, study: optuna.Study = study) -> optuna.Trial:
+            study.sampler = make_sampler(chosen, seed, ordinal)
+            trial = study.ask()
+            for name in "abcdef":
+                trial.suggest_int(name, 0, 9)
+            return trial
+
+        for ordinal in range(14):
+            killed = ask(ordinal)
+            study.tell(killed, state=TrialState.FAIL)
+            again = ask(ordinal)
+            assert again.params == killed.params, f"ordinal {ordinal} of seed {seed}"
+            study.tell(again, [float(again.params["a"] + again.params["b"]), float(again.params["c"])][:scores])
