@@ -1,6 +1,7 @@
 # make search    install everything into .venv, then a real search on the bundled digits
 # make test      the tests
 # make check     the whole gate: format, lint, types, docs/cli.md up to date, tests
+# make drills    kills, locks, full disks, several processes: minutes, with figures
 # make bench     the benchmarks, correctness first
 # make docs      the documentation as a site in site/, warnings as errors
 # make clean     remove .venv and what was built (never runs/)
@@ -22,7 +23,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: install search test check bench docs clean
+.PHONY: install search test check drills bench docs clean
 
 install: .venv/.package
 
@@ -38,6 +39,9 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python docs/make_cli.py --check
 	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
+
+drills: install
+	$(BIN)/pytest -q -m "slow or not slow" tests/drills $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python benchmarks

@@ -52,7 +52,10 @@ for _name, _group in GROUPS:
 
 def main() -> None:
     """Run the command line; the only place that turns errors into exit codes."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGHUP"):  # no SIGHUP on Windows, and none that nohup has asked to ignore
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ± shows a question mark, and no traceback

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: asked for once, the search ends between two steps; asked for twice, at once."""
+"""Ctrl-C, SIGTERM, a terminal that closes: asked once, the search ends between two steps; asked twice, at once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import threading
 from types import FrameType
 
 
+def ending_signals() -> list[signal.Signals]:
+    """Return the signals that ask this process to end; SIGHUP is not among them where it is ignored, as by nohup."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
+
+
 class Interrupt:
-    """While entered, notes the first SIGINT or SIGTERM instead of raising; the second raises KeyboardInterrupt."""
+    """While entered, notes the first signal to end instead of raising; the second raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -16,7 +24,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ending_signals():
                 self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,9 @@ def here(n: int, store: Path | None) -> bytes:
 @pytest.mark.parametrize(
     "n, side, blows", [pytest.param(600, 64, 3), pytest.param(4000, 256, 5, marks=pytest.mark.slow)]
 )
-def test_a_killed_matrix_is_resumed_bit_by_bit(n: int, side: int, blows: int, tmp_path: Path) -> None:
+def test_a_killed_matrix_is_resumed_bit_by_bit(
+    n: int, side: int, blows: int, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
     quiet = here(n, None)
     rng = random.Random(n)
     begun: list[float] = []
@@ -93,6 +96,7 @@ def test_a_killed_matrix_is_resumed_bit_by_bit(n: int, side: int, blows: int, tm
     again.stdout.close()
     assert here(n, tmp_path / "store") == quiet
     assert not list((tmp_path / "store").rglob("*.partial"))
+    figure(f"matrix of {n} x {n}: {kills} x kill -9, the same bits as undisturbed")
 
 
 def test_ctrl_c_ends_within_a_second(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,7 +67,7 @@ def finished(db: Path) -> dict[int, tuple[int, str, object]]:
     ],
 )
 def test_a_killed_study_ends_as_an_undisturbed_one(
-    tmp_path: Path, sampler: str, names: str, blows: int, more: str
+    tmp_path: Path, figure: Callable[[str], None], sampler: str, names: str, blows: int, more: str
 ) -> None:
     quiet, disturbed = tmp_path / "quiet.db", tmp_path / "disturbed.db"
     assert start(quiet, sampler, names, 0.0, *more.split()).wait() == 0
@@ -103,6 +104,8 @@ def test_a_killed_study_ends_as_an_undisturbed_one(
     states = [trial.state.name for trial in study.get_trials()]
     assert states.count("COMPLETE") + states.count("PRUNED") == TRIALS
     assert states.count("RUNNING") == 0
+    how = " ".join((sampler, more)).strip()
+    figure(f"search, {how}: {kills} x kill -9, {TRIALS} trials equal to an undisturbed run")
 
 
 def _commits(db: Path) -> int:
