@@ -164,6 +164,7 @@ def _print_validated(console: Console, ended: Ended, board: Board, db: str, as_j
     kernel = max(rows, key=lambda row: row.full_kernel_accuracy or 0.0)
     if has_weights and (kernel.full_kernel_accuracy or 0.0) > (best.cnn_accuracy or 0.0):
         command = text.command("export", str(kernel.trial), "--kernel", "--to", "kernel", db=db, study=ended.study)
-        better = f"the full kernel of trial {kernel.trial} is better than every network:"
-        console.print(f"{better} {command}", markup=False, soft_wrap=True)
+        has = f"the full kernel of trial {kernel.trial} has {text.score('accuracy', kernel.full_kernel_accuracy)}"
+        network = f"the best network {text.score('accuracy', best.cnn_accuracy)}"
+        console.print(f"{has}, {network}; to keep it: {command}", markup=False, soft_wrap=True)
     print_next(console, text.command("export", str(best.trial), *model, "--to", "model", db=db, study=ended.study))

@@ -94,13 +94,11 @@ def _cost_line(one: Cost) -> str:
     line = f"{where:<15}  {text.duration(seen.least)} to {text.duration(seen.most)} a trial"
     if seen.dear == seen.proposals:
         return f"{line}; every proposal is beyond {text.duration(DEFAULT_TRIAL_SECONDS)} and would be skipped"
-    total = text.duration(seen.total(DEFAULT_TRIALS))
     if seen.dear:
+        # What the others take in all may be less than at a smaller size, and would look like a recommendation.
         limit = text.duration(DEFAULT_TRIAL_SECONDS)
-        return (
-            f"{line}; {seen.dear} of {seen.proposals} proposals, beyond {limit}, are skipped, the others {total} in all"
-        )
-    return f"{line}, {total} in all"
+        return f"{line}; {seen.dear} of {seen.proposals} proposals are beyond {limit} and would be skipped"
+    return f"{line}, {text.duration(seen.total(DEFAULT_TRIALS))} in all"
 
 
 def _print(console: Console, line: str, style: str = "") -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nas_cntk.report.rows import Directions, Row
 from nas_cntk.scoring import standard_error
 
-MARK = "≈"
+MARK = "*"
 MEANING = "within one standard error of the best"
 
 

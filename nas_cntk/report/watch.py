@@ -30,6 +30,7 @@ from nas_cntk.report.rows import directions_of, row_of
 
 POLL = 1.0  # seconds
 BEFORE = 5  # trials finished before, whose lines are shown at first
+IDLE_LOOKS = 5  # at which nobody worked on a trial, after which a search is said to be idle
 PACE = 21  # trials that the time left is judged by
 PAUSE = 3600.0  # seconds without a finished trial after which a search went on anew
 
@@ -126,7 +127,7 @@ class WatchView(BarView):
     def __init__(self, console: Console, db: str) -> None:
         super().__init__(console, db)
         self._now: tuple[Snapshot, Best, float] | None = None  # and when it was taken
-        self._idle = False
+        self._idle, self._idle_looks = False, 0
         self.changed = False  # while it watched
 
     def begins(self, now: Snapshot, *, once: bool) -> None:
@@ -142,6 +143,7 @@ class WatchView(BarView):
             for line in self._lines(width)[1:]:
                 self._print(line.plain)
         else:
+            self._idle_looks = IDLE_LOOKS  # at first there is nothing to wait for
             self._say_idle(now)
             self._open()
 
@@ -168,6 +170,9 @@ class WatchView(BarView):
 
     def _say_idle(self, now: Snapshot) -> None:
         idle = not now.working and not now.complete
+        # Between two trials of a search nobody works on one for a moment.
+        self._idle_looks = self._idle_looks + 1 if idle else 0
+        idle = self._idle_looks >= IDLE_LOOKS
         if idle and not self._idle:
             command = text.command("resume", db=self._db, study=now.study.name)
             self._print(f"no process searches it now; `{command}` goes on")

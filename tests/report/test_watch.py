@@ -93,6 +93,7 @@ def searcher(tmp_path: Path) -> Iterator[Searcher]:
 
 def watched(searcher: Searcher, steps: list[Callable[[], object]], monkeypatch: pytest.MonkeyPatch, **kind: Any) -> str:
     """Watch while each step is done in a pause between two looks at the records."""
+    monkeypatch.setattr(watching, "IDLE_LOOKS", kind.get("idle_looks", 1))
     left = iter(steps)
     monkeypatch.setattr(watching.time, "sleep", lambda _: next(left)())
     out = io.StringIO()
@@ -128,6 +129,18 @@ def test_a_line_for_every_trial_until_the_study_is_complete(
         f"no process searches it now; `nas-cntk resume --study one --db {searcher.db}` goes on",
         "3/3  trial 2  80.00 %  best so far  2.0 s",
     ]
+
+
+def test_a_moment_between_two_trials_is_not_called_idle(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = [searcher.begin()]
+    steps: list[Callable[[], object]] = [
+        lambda: searcher.end(begun[-1], 0.5),
+        lambda: None,
+        lambda: begun.append(searcher.begin()),
+        lambda: searcher.end(begun[-1], 0.4),
+        lambda: searcher.end(searcher.begin(), 0.8),
+    ]
+    assert "no process" not in watched(searcher, steps, monkeypatch, idle_looks=3)
 
 
 def test_events_for_programs(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas_cntk.data.sources import counted
+from nas_cntk.records.trials import Score
 from nas_cntk.records.validations import Validation
 from nas_cntk.report import text
 from nas_cntk.report.html.plot import Key, Mark, Plot, X, Y, line, thinned
@@ -24,8 +25,12 @@ class Cost:
     plot: Plot | None
 
 
-def cost(rows: Sequence[Row], validated: Sequence[Validation], rate: float | None) -> Cost:
-    """Return the cost of a study; `rate` in entry-layers/s, at its first calibration."""
+def cost(rows: Sequence[Row], scores: Sequence[Score], validated: Sequence[Validation], rate: float | None) -> Cost:
+    """Return the cost of a study; `rate` in entry-layers/s, at its first calibration.
+
+    Args:
+        scores: of everything that was scored, siblings that are no trials among them.
+    """
     measured = [row for row in rows if row.seconds is not None and row.duplicate_of is None]
     seconds = [row.seconds or 0.0 for row in measured]
     facts: list[tuple[str, str]] = []
@@ -35,6 +40,7 @@ def cost(rows: Sequence[Row], validated: Sequence[Validation], rate: float | Non
                 "search, all trials",
                 f"{text.duration(sum(seconds))} for {counted(len(seconds), 'trial')} that were measured",
             ),
+            *_others(rows, scores),
             ("a trial", f"median {text.duration(statistics.median(seconds))}, longest {text.duration(max(seconds))}"),
         ]
     points = [
@@ -55,6 +61,17 @@ def cost(rows: Sequence[Row], validated: Sequence[Validation], rate: float | Non
     if rate:
         facts.append(("speed at the start", f"{rate:.2g} entry-layers a second"))
     return Cost(tuple(facts), _plot(points) if len(points) > 1 else None)
+
+
+def _others(rows: Sequence[Row], scores: Sequence[Score]) -> list[tuple[str, str]]:
+    """Return what networks took that were scored in the same passes and are no trials."""
+    trials = {row.key for row in rows}
+    spent = {one.key: one.result.get("seconds") for one in scores if one.key not in trials}
+    seconds = [value for value in spent.values() if isinstance(value, (int, float))]
+    if not seconds:
+        return []
+    what = counted(len(seconds), "network")
+    return [("scored beside them", f"{text.duration(sum(seconds))} for {what} of the same passes that are no trials")]
 
 
 def _plot(points: Sequence[tuple[Row, float, float]]) -> Plot:

@@ -117,7 +117,7 @@ def page(
         importance=importance(rows, directions, suggested),
         trusted=tuple(trusted(rows, directions, board.validated)),
         validated=board_table(board, tested) if tested else None,
-        cost=cost(rows, board.validated, board.study.rate),
+        cost=cost(rows, board.rungs, board.validated, board.study.rate),
         front=of_front,
         front_table=None if of_front is None else board_table(board, of_front.rows, of_front.names),
         front_names=() if of_front is None else tuple(words.name_of(name) for name in of_front.names),

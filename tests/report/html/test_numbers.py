@@ -61,7 +61,7 @@ def test_ties_are_those_within_the_standard_error(run: Run, reported: Reported) 
     marked = {row.find("th")[0].text for row in board.find("tr") if row.find("span", class_="tie")}
     assert marked == expected
     shown = run("leaderboard", "--db", "nas.db", "--study", STUDY)
-    assert f"≈ within one standard error of the best: {len(expected)} of {len(rows)} trials" in shown.out
+    assert f"* within one standard error of the best: {len(expected)} of {len(rows)} trials" in shown.out
     in_text = {m[1] for line in shown.out.splitlines() if (m := re.match(r" *\d+ +(\d+) .* % +≈ ", line))}
     assert in_text == expected
 

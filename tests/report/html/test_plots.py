@@ -115,9 +115,12 @@ def test_the_edge_of_the_front_is_a_staircase_below_no_point_of_it() -> None:
 
 
 def test_the_cost_adds_up() -> None:
-    found = cost(rows([0.5, 0.6, None]), [], 1e9)
+    trials = rows([0.5, 0.6, None])
+    beside = [Score(key, 70, 70, "holdout_accuracy", {"seconds": 2.5}, None) for key in ("a", "b", str(trials[0].key))]
+    found = cost(trials, beside, [], 1e9)
     facts = dict(found.facts)
+    assert facts["scored beside them"] == "5.0 s for 2 networks of the same passes that are no trials"
     assert facts["search, all trials"] == "4.0 s for 2 trials that were measured"
     assert facts["taken over predicted"] == "2.00 (median of 2)"
     assert found.plot is not None and "2 of 2 trials took between half and twice" in found.plot.description
-    assert cost(rows([None]), [], None).facts == ()
+    assert cost(rows([None]), [], [], None).facts == ()
