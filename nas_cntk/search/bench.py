@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nas_cntk.search.spaces import Space
 
 PREVIEWS = 8  # proposals drawn to predict what the search costs
-SOLVE_SECONDS = 4e-11  # of a regression, by n^3, on two cores: 0.3 s at 2,000 images
+SOLVE_SECONDS = (2e-3, 3e-8, 5e-11)  # of a regression, by 1, n^2 and n^3: 10 ms at 400 images, 0.5 s at 2,000
 MEMORY = 2 << 30  # bytes that the kernels of a family may take
 MOST_UNBOUND = 1000  # members of a family that needs no kernel
 
@@ -91,7 +91,9 @@ class Bench:
         seconds = sum(network_seconds(self.networks, flops, self.subset, self.holdout) for _, flops in sizes)
         if rate is not None and self.needs_kernel:
             seconds += float(cost.entry_layers(family, self.dataset.image_shape, self.pairs())) / rate
-            seconds += len(family) * len(self.kernels) * SOLVE_SECONDS * self.subset**3
+            start, square, cube = SOLVE_SECONDS
+            solve = start + square * self.subset**2 + cube * self.subset**3
+            seconds += len(family) * len(self.kernels) * solve
         return seconds
 
     def most_members(self) -> int:

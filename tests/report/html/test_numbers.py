@@ -62,7 +62,7 @@ def test_ties_are_those_within_the_standard_error(run: Run, reported: Reported) 
     assert marked == expected
     shown = run("leaderboard", "--db", "nas.db", "--study", STUDY)
     assert f"* within one standard error of the best: {len(expected)} of {len(rows)} trials" in shown.out
-    in_text = {m[1] for line in shown.out.splitlines() if (m := re.match(r" *\d+ +(\d+) .* % +≈ ", line))}
+    in_text = {m[1] for line in shown.out.splitlines() if (m := re.match(r" *\d+ +(\d+) .* % +[*] ", line))}
     assert in_text == expected
 
 
