@@ -325,7 +325,7 @@ def _check_grammar(nodes: tuple[Node, ...], live: tuple[int, ...]) -> None:
                 raise IllegalArchitecture(f"{where} reads the raw image; put a conv between them")
             if "relu" in reads:
                 raise IllegalArchitecture(
-                    f"{where} reads a sum that contains a relu output, which has no closed form;"
+                    f"{where} reads a sum or an average that contains a relu output, which has no closed form;"
                     " use the pre-activation form: relu, conv, then add"
                 )
             holds[index] = frozenset({"relu"})

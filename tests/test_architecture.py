@@ -160,17 +160,17 @@ GRAMMAR: dict[str, tuple[dict[str, object], str]] = {
     ),
     "relu on a relu": (
         net(conv(), node("relu", 1), node("relu", 2), node("flatten", 3), node("dense", 4)),
-        r"node 3 \(relu\) reads a sum that contains a relu output.*pre-activation",
+        r"node 3 \(relu\) reads a sum or an average that contains a relu output.*pre-activation",
     ),
     "post-activation block": (
         net(conv(), node("relu", 1), conv(2), node("add", 2, 3), node("relu", 4), node("flatten", 5), node("dense", 6)),
-        r"node 5 \(relu\) reads a sum that contains a relu output.*pre-activation form: relu, conv, then add",
+        r"node 5 \(relu\) reads a sum or an average that contains a relu.*pre-activation form: relu, conv, then add",
     ),
     "relu on a pooled relu": (
         net(
             conv(), node("relu", 1), node("avg_pool", 2, size=1), node("relu", 3), node("flatten", 4), node("dense", 5)
         ),
-        r"node 4 \(relu\) reads a sum that contains a relu output",
+        r"node 4 \(relu\) reads a sum or an average that contains a relu output",
     ),
     "add of the image": (net(conv(), node("add", 0, 1), node("flatten", 2), node("dense", 3)), r"node 2 \(add\) adds"),
     "image twice": (net(node("add", 0, 0), *HEAD), r"node 1 \(add\) adds the raw image"),

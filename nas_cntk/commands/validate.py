@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from nas_cntk.report.board import Board
     from nas_cntk.report.json_lines import ValidationLines
+    from nas_cntk.report.rows import Row
     from nas_cntk.report.validation_view import ValidationView
     from nas_cntk.validate.session import Ended
 
@@ -132,6 +133,10 @@ def _validated(
         raise KeyboardInterrupt
 
 
+def _is_validated(row: Row) -> bool:
+    return row.cnn_recipe is not None or row.full_kernel_accuracy is not None
+
+
 def _print_validated(console: Console, ended: Ended, board: Board, db: str, as_json: bool) -> None:
     from nas_cntk.report import tables, text
     from nas_cntk.report.ties import MARK, MEANING, tied
@@ -155,13 +160,14 @@ def _print_validated(console: Console, ended: Ended, board: Board, db: str, as_j
     if any(row.trial in ties for row in rows):
         console.print(f"{MARK} {MEANING}\n", markup=False)
     print_trust(console, board)
-    best = max(rows, key=lambda row: (row.cnn_accuracy or 0.0, row.full_kernel_accuracy or 0.0))
+    known = [row for row in rows_of(board, top=None, distinct=True, pareto=False) if _is_validated(row)]
+    best = max(known, key=lambda row: (row.cnn_accuracy or 0.0, row.full_kernel_accuracy or 0.0))
     cnns = [one for one in board.validated if one.key in keys and one.kind == "cnn"]
     if any(weights_path(db, ended.study, one.key, str(one.recipe)).exists() for one in cnns):
         console.print(f"weights in {study_folder(db, ended.study)}", markup=False, soft_wrap=True)
     has_weights = best.key is not None and weights_path(db, ended.study, best.key, "standard").exists()
     model = () if has_weights else ("--kernel",)  # a network is exported with weights of the standard recipe
-    kernel = max(rows, key=lambda row: row.full_kernel_accuracy or 0.0)
+    kernel = max(known, key=lambda row: row.full_kernel_accuracy or 0.0)
     if has_weights and (kernel.full_kernel_accuracy or 0.0) > (best.cnn_accuracy or 0.0):
         command = text.command("export", str(kernel.trial), "--kernel", "--to", "kernel", db=db, study=ended.study)
         has = f"the full kernel of trial {kernel.trial} has {text.score('accuracy', kernel.full_kernel_accuracy)}"

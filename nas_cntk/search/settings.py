@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,7 @@ def identity(problem: Problem, *, data_fingerprint: str, space_name: str, space_
     }
 
 
+_HASH = re.compile("[0-9a-f]{32,}")
 _DIFFERENCES = {
     "data": "the data changed (fingerprint {old}, now {new})",
     "space_source": "the space's source changed (hash {old}, now {new})",
@@ -152,6 +154,7 @@ def check_identity(name: str, stored: Mapping[str, object], asked: Mapping[str, 
 
 
 def _shown(value: object) -> str:
+    """Return a value as a message shows it: of a hash, the beginning."""
     if isinstance(value, list):
         return ",".join(map(str, value))
-    return "the data's own" if value is None else str(value)[:40]
+    return "the data's own" if value is None else str(value)[:12] if _HASH.fullmatch(str(value)) else str(value)[:40]
