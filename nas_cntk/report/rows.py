@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from nas_cntk import regression
+from nas_cntk.errors import StudyError
 from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
 from nas_cntk.records.validations import Validation
@@ -94,6 +95,21 @@ def row_of(trial: Finished, validated: Sequence[Validation] = ()) -> Row:
         ridge=_number(result.get("ridge")),
         jitter=_number(result.get("jitter")),
     )
+
+
+def named(study: str, rows: Sequence[Row], number: int, purpose: str = "") -> Row:
+    """Return the row of a trial.
+
+    Args:
+        purpose: what it is wanted for, as the message has it.
+
+    Raises:
+        StudyError: if none of the rows has that number.
+    """
+    for row in rows:
+        if row.trial == number:
+            return row
+    raise StudyError(f"study {study!r} has no finished trial {number}{purpose}; see `nas-cntk leaderboard`")
 
 
 def ranking(rows: Sequence[Row]) -> list[Row]:

@@ -9,7 +9,7 @@ from typing import Any
 from nas_cntk.errors import StudyError, UsageError
 from nas_cntk.records import studies, trials
 from nas_cntk.records.database import Records
-from nas_cntk.report.rows import Row, directions_of, order, ranking, row_of
+from nas_cntk.report.rows import directions_of, named, order, ranking, row_of
 from nas_cntk.search.spaces import Space
 
 BEST = 5  # trials that are taken, if none is named
@@ -62,14 +62,9 @@ def start_from(records: Records, name: str, numbers: Sequence[int], space: Space
             " its file has changed): parameters of one mean nothing in the other"
         )
     rows = order([row_of(trial) for trial in trials.finished_trials(records, study.study_id)], directions_of(study))
-    chosen = [_row(study.name, rows, number) for number in numbers] if numbers else ranking(rows)[:BEST]
+    chosen = (
+        [named(study.name, rows, number, " to start from") for number in numbers] if numbers else ranking(rows)[:BEST]
+    )
     if not chosen:
         raise StudyError(f"study {name!r} has no scored trial to start from")
     return Start(study.name, tuple(row.trial for row in chosen), tuple(row.parameters for row in chosen))
-
-
-def _row(name: str, rows: Sequence[Row], number: int) -> Row:
-    for row in rows:
-        if row.trial == number:
-            return row
-    raise StudyError(f"study {name!r} has no finished trial {number} to start from; see `nas-cntk leaderboard`")

@@ -9,7 +9,7 @@ from nas_cntk.architecture import Architecture
 from nas_cntk.errors import StudyError
 from nas_cntk.records.studies import Study
 from nas_cntk.records.trials import Finished
-from nas_cntk.report.rows import Row, directions_of, distinct, order, ranking, row_of
+from nas_cntk.report.rows import Row, directions_of, distinct, named, order, ranking, row_of
 from nas_cntk.validate.wishes import DEFAULT_TOP, Wishes
 
 
@@ -33,7 +33,7 @@ def select(study: Study, finished: Sequence[Finished], wishes: Wishes) -> tuple[
     rows = order([row_of(trial) for trial in finished], directions_of(study))
     notes: list[str] = []
     if wishes.trials:
-        chosen = distinct([_named(study, rows, number) for number in wishes.trials])
+        chosen = distinct([named(study.name, rows, number) for number in wishes.trials])
         if len(chosen) < len(set(wishes.trials)):
             notes.append("some of these trials have equal architectures, which are validated once")
     else:
@@ -65,10 +65,3 @@ def spread(rows: Sequence[Row], count: int) -> list[Row]:
     if count == 1:
         return [rows[0]]
     return [rows[round(place * (len(rows) - 1) / (count - 1))] for place in range(count)]
-
-
-def _named(study: Study, rows: Sequence[Row], number: int) -> Row:
-    for row in rows:
-        if row.trial == number:
-            return row
-    raise StudyError(f"study {study.name!r} has no finished trial {number}; see `nas-cntk leaderboard`")
