@@ -11,23 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import runner
+from plain_nets import plain
 
-from nas_cntk import Builder, gram, gram_family
-from nas_cntk.architecture import Architecture
+from nas_cntk import gram, gram_family
 from nas_cntk.errors import BackendUnavailable, KernelError, UsageError
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed (the extra cluster)")
 
 from nas_cntk.cluster import Tiles, engine_of, open_cluster  # noqa: E402
-
-
-def chain(convs: int, head: str = "flatten") -> Architecture:
-    b = Builder()
-    x = b.input()
-    for _ in range(convs):
-        x = b.relu(b.conv(x, 3))
-    b.dense(b.flatten(x) if head == "flatten" else b.global_avg_pool(x))
-    return b.build()
 
 
 def images(n: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -41,7 +32,7 @@ def client() -> Iterator[Any]:
 
 
 def test_the_bits_are_those_of_one_process_in_memory_on_disk_and_extended(client: Any, tmp_path: Path) -> None:
-    archs, engine = [chain(2), chain(3, "global"), chain(2)], Tiles(client, side=16)
+    archs, engine = [plain(2), plain(3, "global"), plain(2)], Tiles(client, side=16)
     alone = gram_family(archs, images(70), kind="both")
     there = gram_family(archs, images(70), kind="both", engine=engine)
     for one, other in zip(alone, there, strict=True):
@@ -51,13 +42,13 @@ def test_the_bits_are_those_of_one_process_in_memory_on_disk_and_extended(client
     for one, other in zip(alone.against(images(9, 2)), there.against(images(9, 2)), strict=True):
         assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True))
 
-    whole = np.asarray(gram(chain(3), np.concatenate([images(70), images(30, 1)])))
-    begun = gram(chain(3), images(70), store=tmp_path / "k", engine=engine)
+    whole = np.asarray(gram(plain(3), np.concatenate([images(70), images(30, 1)])))
+    begun = gram(plain(3), images(70), store=tmp_path / "k", engine=engine)
     assert np.array_equal(np.asarray(begun), whole[:70, :70])
     begun.extend(images(30, 1))
     assert np.array_equal(np.asarray(begun), whole)
     assert np.array_equal(
-        np.asarray(begun.against(images(9, 2))), np.asarray(gram(chain(3), whole_images()).against(images(9, 2)))
+        np.asarray(begun.against(images(9, 2))), np.asarray(gram(plain(3), whole_images()).against(images(9, 2)))
     )
 
 
@@ -78,8 +69,8 @@ def test_a_worker_killed_and_one_added_in_mid_run_change_no_bit(client: Any) -> 
             done.append(fraction)
 
     x = images(400)
-    there = np.asarray(gram(chain(4, "global"), x, engine=Tiles(client, side=20), progress=meanwhile))
-    assert np.array_equal(there, np.asarray(gram(chain(4, "global"), x)))
+    there = np.asarray(gram(plain(4, "global"), x, engine=Tiles(client, side=20), progress=meanwhile))
+    assert np.array_equal(there, np.asarray(gram(plain(4, "global"), x)))
     client.wait_for_workers(3, timeout=60)
     after = set(client.run(os.getpid).values())
     assert len(after) == 3 and min(before) not in after, "nobody was killed, or nobody came: the test shows nothing"
@@ -97,19 +88,19 @@ def test_images_that_only_a_dead_worker_held_are_sent_again(client: Any) -> None
                 os.kill(pid, signal.SIGKILL)  # every worker: nothing of the images is left
 
     x = images(200)
-    there = np.asarray(gram(chain(3), x, engine=Tiles(client, side=20), progress=meanwhile))
-    assert killed and np.array_equal(there, np.asarray(gram(chain(3), x)))
+    there = np.asarray(gram(plain(3), x, engine=Tiles(client, side=20), progress=meanwhile))
+    assert killed and np.array_equal(there, np.asarray(gram(plain(3), x)))
 
 
 def test_errors_of_the_kernel_come_home_and_cancelling_ends_it(client: Any) -> None:
     client.wait_for_workers(2, timeout=60)
     huge = images(40) * np.float32(1e30)
     with pytest.raises(KernelError, match="float64"):
-        gram(chain(2), huge, engine=Tiles(client, side=16))
+        gram(plain(2), huge, engine=Tiles(client, side=16))
     with pytest.raises(KeyboardInterrupt):
-        gram(chain(2), images(60), engine=Tiles(client, side=16), cancelled=lambda: True)
+        gram(plain(2), images(60), engine=Tiles(client, side=16), cancelled=lambda: True)
     assert np.array_equal(
-        np.asarray(gram(chain(2), images(30), engine=Tiles(client, side=16))), np.asarray(gram(chain(2), images(30)))
+        np.asarray(gram(plain(2), images(30), engine=Tiles(client, side=16))), np.asarray(gram(plain(2), images(30)))
     )
 
 

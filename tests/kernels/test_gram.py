@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from plain_nets import plain
 
 import nas_cntk
 from nas_cntk import Architecture, Builder
@@ -28,15 +29,6 @@ from nas_cntk.kernels.gram import Gram, gram, gram_family, meter
 
 SHAPE = (6, 5, 3)
 SIDE = 32  # of tiles and blocks in these tests, so that 100 images make several
-
-
-def plain(convs: int, head: str = "flatten") -> Architecture:
-    b = Builder()
-    x = b.input()
-    for _ in range(convs):
-        x = b.relu(b.conv(x, 3))
-    b.dense(b.flatten(x) if head == "flatten" else b.global_avg_pool(x))
-    return b.build()
 
 
 FLAT, POOLED = plain(3), plain(2, "gap")
