@@ -171,9 +171,10 @@ def begin_scoring(records: Records, lease: Lease, number: int) -> None:
 def claim_key(
     records: Records, lease: Lease, key: str, architecture: str, predicted_seconds: float | None = None
 ) -> bool:
-    """Note which architecture is about to be scored; False while another live process scores an equal one.
+    """Note which architecture is about to be scored; False while another process scores or records an equal one.
 
-    Whoever waits holds no key, so no two processes wait for each other.
+    Whoever waits holds no key, so no two processes wait for each other. What is recorded is waited for until Optuna
+    has been told of it: before, it is among the finished trials of no one, and would not be seen as the original.
 
     Args:
         key: canonical, of the architecture.
@@ -184,10 +185,11 @@ def claim_key(
         others = TRIALS.select().where(
             TRIALS.c.study_id == lease.study_id,
             TRIALS.c.ordinal != lease.ordinal,
-            TRIALS.c.phase == "scoring",
+            TRIALS.c.phase.in_(("scoring", "recorded")),
             TRIALS.c.key == key,
         )
-        if any(_alive(row, None) for row in connection.execute(others).mappings().all()):
+        rows = connection.execute(others).mappings().all()
+        if any(row["phase"] == "recorded" or _alive(row, None) for row in rows):
             return False
         connection.execute(_mine(lease).values(key=key, predicted_seconds=predicted_seconds))
         insert_architecture(connection, key, architecture)

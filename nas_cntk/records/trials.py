@@ -172,13 +172,15 @@ def scores(records: Records, study_id: int) -> list[Score]:
         return [_score_of(row) for row in connection.execute(query).mappings()]
 
 
-def finished_trials(records: Records, study_id: int) -> list[Finished]:
-    """Return every COMPLETE or PRUNED trial of the study, by ordinal."""
+def finished_trials(records: Records, study_id: int, key: str | None = None) -> list[Finished]:
+    """Return every COMPLETE or PRUNED trial of the study, or of one architecture in it, by ordinal."""
     query = (
         _with_scores(TRIALS.join(OPTUNA_TRIALS, same_trial()), OPTUNA_TRIALS.c.datetime_complete)
         .where(TRIALS.c.study_id == study_id, OPTUNA_TRIALS.c.state.in_(("COMPLETE", "PRUNED")))
         .order_by(TRIALS.c.ordinal)
     )
+    if key is not None:
+        query = query.where(TRIALS.c.key == key)
     with records.transaction() as connection:
         return [_finished(row, str(row["datetime_complete"])) for row in connection.execute(query).mappings()]
 

@@ -72,15 +72,12 @@ class Measured:
     siblings: list[Outcome]  # in their order; those that failed are left out
 
 
-def known_outcome(
-    records: Records, evaluation: Evaluation, limits: Limits, candidate: Candidate, earlier: Sequence[Finished]
-) -> Outcome | None:
+def known_outcome(records: Records, evaluation: Evaluation, limits: Limits, candidate: Candidate) -> Outcome | None:
     """Return what a candidate comes to without being scored; None if it has to be."""
     lease, proposal, key = candidate.lease, candidate.proposal, candidate.key
     recorded = trials.find_score(records, lease.study_id, key, evaluation.subset)
-    if recorded is not None:
-        earlier = trials.finished_trials(records, lease.study_id)  # another process may have finished it meanwhile
-    for twin in [t for t in earlier if t.verdict.key == key and t.ordinal != lease.ordinal]:
+    # Read now, not with the round's other trials: another process may have finished it meanwhile.
+    for twin in trials.finished_trials(records, lease.study_id, key):
         complete = twin.verdict.outcome == "COMPLETE" and recorded is not None
         if complete or (twin.verdict.reason or "").startswith(SCORED):
             return candidate.like(twin.number, Outcome(twin.verdict, None, recorded))

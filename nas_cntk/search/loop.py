@@ -140,6 +140,7 @@ def _round(run: _Run, held: Sequence[Lease]) -> None:
                 raise KeyboardInterrupt
             else:
                 time.sleep(0.2)
+                run.tell()  # of what they wait for, where whoever recorded it has died
     except BaseException as error:
         # Whatever ends the run, what is not recorded is free for the next one; if even that cannot be written, the
         # next one finds a dead owner.
@@ -185,7 +186,7 @@ def _judge(
     earlier: Sequence[Finished],
 ) -> None:
     """Record what candidates, those with equal keys, and their siblings come to, and tell Optuna."""
-    outcomes = [known_outcome(run.records, run.evaluation, run.limits, one, earlier) for one in ready]
+    outcomes = [known_outcome(run.records, run.evaluation, run.limits, one) for one in ready]
     new = [candidate for candidate, outcome in zip(ready, outcomes, strict=True) if outcome is None]
     others: Sequence[Outcome] = ()
     if new:

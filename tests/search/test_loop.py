@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from nas_cntk.architecture import Architecture, Builder
 from nas_cntk.errors import BackendUnavailable, IllegalArchitecture, KernelError, SpaceError
-from nas_cntk.records import studies, trials
+from nas_cntk.records import leases, studies, trials
+from nas_cntk.records.database import Records
+from nas_cntk.records.leases import Owner
 from nas_cntk.records.migrations import open_records
 from nas_cntk.records.tables import TRIALS
-from nas_cntk.records.trials import Finished
+from nas_cntk.records.trials import Finished, Outcome, Verdict
+from nas_cntk.search.judging import score_of
+from nas_cntk.search.storage import open_storage
+from nas_cntk.search.telling import tell_recorded
 
 
 def stored(db: str, name: str = "drill") -> list[Finished]:
@@ -29,8 +39,6 @@ def stored(db: str, name: str = "drill") -> list[Finished]:
 
 
 def optuna_trials(db: str) -> list[Any]:
-    import optuna
-
     return optuna.load_study(study_name="drill", storage=f"sqlite:///{db}").get_trials()
 
 
@@ -95,8 +103,6 @@ def test_a_duplicate_carries_the_recorded_score_and_is_not_scored(fake: ModuleTy
 
 
 def test_after_repeats_a_proposal_is_drawn_at_random(fake: ModuleType, db: str) -> None:
-    import optuna
-
     samplers: list[str] = []
 
     def propose(trial: Any) -> Architecture:
@@ -107,7 +113,6 @@ def test_after_repeats_a_proposal_is_drawn_at_random(fake: ModuleType, db: str) 
     fake.search(db, target=6, sampler="tpe", fake=fake.evaluation(propose=propose))
     assert samplers == ["TPESampler"] * 4 + ["RandomSampler"] * 2  # the original, three repeats, then
     assert all(t.user_attrs.get("duplicate_of") == 0 for t in optuna_trials(db)[1:])
-    assert optuna is not None
 
 
 def test_illegal_and_dear_proposals_are_pruned_with_a_reason_and_count(fake: ModuleType, db: str) -> None:
@@ -254,6 +259,58 @@ def test_several_scores_are_told_in_order_and_pruning_works(fake: ModuleType, db
         if kept.verdict.outcome == "COMPLETE":
             assert kept.score is not None
             assert trial.values == [kept.score.values[name] for name in names]
+
+
+@pytest.mark.parametrize("lives", [True, False])
+@pytest.mark.parametrize("outcome", ["COMPLETE", "PRUNED"])
+def test_what_another_process_recorded_and_has_not_told_is_the_original(
+    fake: ModuleType, db: str, lives: bool, outcome: str
+) -> None:
+    # Seen once among four processes: the score was there, its trial not yet, and both trials were originals.
+    storage: Any = None
+    other = replace(Owner.current(), pid=os.getppid(), started=leases._start_of(os.getppid()))
+    base, tells = fake.evaluation(), []
+
+    def tell(records: Records, study: studies.Study) -> None:
+        time.sleep(0.5)
+        told = optuna.load_study(study_name="drill", storage=storage)
+        tells.extend(tell_recorded(records, study.study_id, told, base, other))
+
+    def propose(trial: Any) -> Architecture:
+        trial.suggest_categorical("kernel", [1, 3])
+        if trial.number == 0:
+            study = studies.find_study(records, "drill")
+            theirs = optuna.load_study(study_name="drill", storage=storage).ask()
+            lease = leases.claim(records, study.study_id, 2, other)
+            assert isinstance(lease, leases.Lease)
+            leases.begin_scoring(records, lease, theirs.number)
+            assert leases.claim_key(records, lease, conv(1).key, conv(1).to_json())
+            (result,) = base.score([conv(1)], lambda *_: None, lambda: False)
+            score = score_of(result, base) if outcome == "COMPLETE" else None
+            reason = None if outcome == "COMPLETE" else "failed: out of memory"
+            verdict = Verdict(outcome, reason=reason, key=conv(1).key, subset=base.subset)
+            trials.record_outcomes(records, [(lease, Outcome(verdict, conv(1).to_json(), score))])
+            if lives:
+                threads.append(threading.Thread(target=tell, args=(records, study)))
+                threads[-1].start()
+            else:
+                with records.transaction() as connection:
+                    connection.execute(TRIALS.update().where(TRIALS.c.ordinal == 1).values(pid=2**30))  # nobody's
+        return conv(1)
+
+    fake.search(db, target=0)
+    threads: list[threading.Thread] = []
+    records = open_records(db, write=True)
+    storage = open_storage(records)
+    how, _ = fake.search(db, target=2, fake=fake.evaluation(propose=propose))
+    for thread in threads:
+        thread.join()
+    storage.engine.dispose()
+    records.close()
+    assert how == "complete"
+    ours, theirs = stored(db)
+    assert (ours.ordinal, ours.verdict.duplicate_of, theirs.verdict.duplicate_of) == (0, theirs.number, None)
+    assert ours.verdict.outcome == outcome and len(tells) == lives
 
 
 def test_three_processes_share_one_study(fake: ModuleType, db: str) -> None:
