@@ -63,20 +63,19 @@ class FeaturesUnit:
 
     def forecast(self, missing: Sequence[Asked]) -> Forecast:
         """Predict the gradients, and the products that make the Gram matrix of them."""
-        from nas_cntk.paper.random_features import BUDGET, seconds_a_layer, trained_layers
+        from nas_cntk.paper.random_features import seconds_an_image, work
 
         sample = self.bench.source.sample(missing[0].size, CLASSES)
         x = tensor(self.bench, np.concatenate([sample.x[:8], sample.x_test[:8]]))
         images = missing[0].size.train + missing[0].size.test
         seconds = 0.0
         for cell in missing:
-            net = network(cell, self.bench.source.shape(cell.size), int(number(cell, "channels")), 0)
-            layers = len(trained_layers(net))
-            largest = max(weight.numel() for weight in net.parameters())
-            blocks = max(1.0, images * largest * 4 / BUDGET)
-            products = images**2 * largest / 4 / self.bench.rate.multiply_adds
+            net = network(cell, self.bench.source.shape(cell.size), int(number(cell, "channels")), 0).to(x.device)
+            needed = work(net, x, images)
+            a_pass, a_gradient = seconds_an_image(net, x)
+            products = needed.multiply_adds / self.bench.rate.multiply_adds
             left = self.bench.parts_left(cell, _names(cell))
-            seconds += left * layers * (images * (blocks + 1) / 2 * seconds_a_layer(net, x) + products)
+            seconds += left * (needed.images * a_pass + needed.gradients * a_gradient + products)
         return Forecast(seconds)
 
     def run(self, missing: Sequence[Asked], progress: Progress) -> Iterator[tuple[Asked, Found]]:

@@ -82,9 +82,9 @@ class DistanceUnit:
             shape = (1, 1, int(np.prod(shape))) if cell.column.head == "FC" else shape
             layers = len(arch.weights(shape, 1, width))
             left = self.bench.parts_left(cell, _names(cell))
-            # Of each layer the gradient wants one pass forward and one back, and some milliseconds whatever its size.
-            one = cell.size.train * 3 * arch.count_flops(shape, 1, width) / MULTIPLY_ADDS + 0.004
-            work += left * layers * one
+            # A pass forward, one back, and the gradients; and some milliseconds a layer whatever its size.
+            one = cell.size.train * 3 * arch.count_flops(shape, 1, width) / MULTIPLY_ADDS
+            work += left * (one + 0.004 * layers)
         return Forecast(work)
 
     def run(self, missing: Sequence[Asked], progress: Progress) -> Iterator[tuple[Asked, Found]]:

@@ -65,7 +65,7 @@ class FiniteNetwork(GraphNetwork):
             op = arch.nodes[index].op
             drawn = torch.randn(weights[index][0], generator=generator)
             trainable = bool(getattr(op, "trainable", False))
-            self.register_parameter(_name(arch, index), torch.nn.Parameter(drawn, requires_grad=trainable))
+            self.register_parameter(weight_name(arch, index), torch.nn.Parameter(drawn, requires_grad=trainable))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return kappa times the outputs, as `GraphNetwork.forward` does."""
@@ -74,7 +74,7 @@ class FiniteNetwork(GraphNetwork):
     def value(self, index: int, op: ops.Op, read: list[torch.Tensor]) -> torch.Tensor:
         """Return what a node computes, by its op's own `forward`."""
         forward: Callable[..., torch.Tensor] = op.forward
-        return forward(*read, weight=self._parameters.get(_name(self.architecture, index)))
+        return forward(*read, weight=self._parameters.get(weight_name(self.architecture, index)))
 
     def extra_repr(self) -> str:
         """Return what `print` shows beside the name."""
@@ -82,5 +82,6 @@ class FiniteNetwork(GraphNetwork):
         return f"{len(self.architecture.live)} nodes, {count} weights, images {self.image_shape}, kappa={self.kappa:g}"
 
 
-def _name(arch: Architecture, index: int) -> str:
+def weight_name(arch: Architecture, index: int) -> str:
+    """Return what the weights of a node are called among the network's parameters."""
     return f"{arch.nodes[index].op.NAME}_{index}"

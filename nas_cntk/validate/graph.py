@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 from nas_cntk import ops
 from nas_cntk.architecture import Architecture
@@ -44,17 +45,28 @@ class GraphNetwork(torch.nn.Module):
         Raises:
             UsageError: if the images have another shape than the network was made for.
         """
+        last: deque[tuple[int, list[torch.Tensor], torch.Tensor]] = deque(self.steps(x), maxlen=1)
+        return last[0][2]
+
+    def steps(self, x: torch.Tensor) -> Iterator[tuple[int, list[torch.Tensor], torch.Tensor]]:
+        """Yield every live node in order with what it reads, the images if nothing else, and its value.
+
+        Raises:
+            UsageError: as `forward`.
+        """
         h, w, c = self.image_shape
         if tuple(x.shape[1:]) != (c, h, w):
             raise UsageError(f"the network reads images of shape (n, {c}, {h}, {w}), got {tuple(x.shape)}")
         values: dict[int, torch.Tensor] = {}
         for index in self.architecture.live:
             node = self.architecture.nodes[index]
-            values[index] = self.value(index, node.op, [values[i] for i in node.inputs] or [x])
+            read = [values[i] for i in node.inputs] or [x]
+            values[index] = self.value(index, node.op, read)
+            yield index, read, values[index]
+            del read
             for i in set(node.inputs):
                 if self._last_read[i] == index:
                     del values[i]
-        return values[self.architecture.live[-1]]
 
     def value(self, index: int, op: ops.Op, read: list[torch.Tensor]) -> torch.Tensor:
         """Return what a node computes of the values it reads, or of the images."""

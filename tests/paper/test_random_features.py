@@ -1,6 +1,8 @@
-"""The Gram matrix of random features: layer by layer, block by block, it is that of the whole Jacobian."""
+"""The Gram matrix of random features: a few layers, a block of images at a time, it is that of the Jacobian."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from nas_cntk import finite_network
 from nas_cntk.paper import networks, random_features
 from nas_cntk.paper.random_features import empirical_gram, trained_layers
+from nas_cntk.validate.finite import FiniteNetwork
 
 
 @pytest.mark.parametrize("name", ["vanilla", "pooled"])
@@ -28,24 +31,50 @@ def test_it_is_the_gram_matrix_of_the_jacobian(name: str, budget: int, monkeypat
     assert len(trained_layers(net)) == len(trained) == (4 if name == "vanilla" else 2)
 
 
-def test_no_more_than_one_layer_of_a_block_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int]] = []
-    honest = random_features._gradients
+def test_layers_that_fit_together_share_a_pass_and_no_more_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[tuple[str, ...], int]] = []
+    honest = random_features._taps
 
-    def noted(net: torch.nn.Module, name: str):  # type: ignore[no-untyped-def]
-        function = honest(net, name)  # type: ignore[arg-type]
+    def noted(net: FiniteNetwork, names: Sequence[str], images: torch.Tensor) -> list[random_features._Tap]:
+        asked.append((tuple(names), len(images)))
+        return honest(net, names, images)
 
-        def gradients(images: torch.Tensor) -> torch.Tensor:
-            asked.append((name, len(images)))
-            return function(images)
-
-        return gradients
-
-    monkeypatch.setattr(random_features, "_gradients", noted)
+    monkeypatch.setattr(random_features, "_taps", noted)
     monkeypatch.setattr(random_features, "_block", lambda net, x: 2)
-    net = finite_network(networks.vanilla(3), (4, 4, 1), 1, width=4, seed=0)
+    net = finite_network(networks.vanilla(4), (4, 4, 1), 1, width=4, seed=0)
+    first, *middle, last = trained_layers(net)
+    sizes = [net.get_parameter(name).numel() for name in (first, *middle, last)]
+    assert sizes == [36, 144, 144, 64]
     fractions: list[float] = []
-    empirical_gram(net, torch.randn(6, 1, 4, 4), tick=fractions.append)
-    assert [name for name, _ in asked] == [name for name in trained_layers(net) for _ in range(3)]
-    assert {count for _, count in asked} == {2}
+    # Six images of float32: the first two layers together, then the other two.
+    whole = empirical_gram(net, torch.randn(6, 1, 4, 4), budget=6 * 4 * (144 + 64), tick=fractions.append)
+    assert asked == [((first, middle[0]), 2)] * 3 + [((middle[1], last), 2)] * 3
     assert fractions == sorted(fractions) and fractions[-1] == pytest.approx(1.0)
+    assert whole.shape == (6, 6)
+
+
+@pytest.mark.parametrize("budget", [None, 40_000, 5_000])
+def test_the_work_is_what_is_done(budget: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[int] = []
+    gradients: list[int] = []
+    honest = random_features._taps
+
+    def noted(net: FiniteNetwork, names: Sequence[str], images: torch.Tensor) -> list[random_features._Tap]:
+        passed.append(len(images))
+        gradients.extend([len(images)] * len(names))
+        return honest(net, names, images)
+
+    monkeypatch.setattr(random_features, "_taps", noted)
+    monkeypatch.setattr(random_features, "_block", lambda net, x: 2)
+    if budget is not None:
+        monkeypatch.setattr(random_features, "available_memory", lambda: budget * random_features.SHARE)
+    net = finite_network(networks.vanilla(4), (4, 4, 1), 1, width=8, seed=0)
+    x = torch.randn(24, 1, 4, 4)
+    needed = random_features.work(net, x, 24)
+    empirical_gram(net, x)
+    assert (sum(passed), sum(gradients)) == (needed.images, needed.gradients)
+
+
+def test_the_time_of_an_image_is_measured() -> None:
+    net = finite_network(networks.pooled(3), (6, 6, 1), 1, width=4, seed=0)
+    assert all(0 < seconds < 1 for seconds in random_features.seconds_an_image(net, torch.randn(4, 1, 6, 6)))
