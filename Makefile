@@ -1,7 +1,7 @@
 # make search    install everything into .venv, then a real search on the bundled digits
 # make test      the tests
 # make check     the whole gate: format, lint, types, docs/cli.md up to date, tests
-# make drills    kills, locks, full disks, several processes: minutes, with figures
+# make drills    kills, locks, full disks, several processes: half an hour, with figures
 # make bench     the benchmarks, correctness first
 # make docs      the documentation as a site in site/, warnings as errors
 # make clean     remove .venv and what was built (never runs/)
@@ -41,7 +41,7 @@ check: install
 	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 drills: install
-	$(BIN)/pytest -q -m "slow or not slow" tests/drills $(PYTEST_ARGS)
+	$(BIN)/pytest -q --long tests/drills $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python benchmarks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,23 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Programs that tests start import what the tests import, the installed package: not what lies in the current folder.
 os.environ["PYTHONSAFEPATH"] = "1"
+
+# Those programs are sent signals, which one started behind `nohup` or `&` would inherit as ignored.
+for _name in ("SIGINT", "SIGHUP"):
+    _number = getattr(signal, _name, None)
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --long."""
+    parser.addoption("--long", action="store_true", help="drills as often as their figures want (make drills)")
+
+
+@pytest.fixture(scope="session")
+def times(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """How often a drill does something: the first number, or the second with --long."""
+    return lambda few, many: many if request.config.getoption("--long") else few
 
 
 @pytest.fixture(scope="session")

@@ -66,12 +66,10 @@ def here(n: int, store: Path | None) -> bytes:
     return np.asarray(gram(b.build(), images, store=store)).tobytes()
 
 
-@pytest.mark.parametrize(
-    "n, side, blows", [pytest.param(600, 64, 3), pytest.param(4000, 256, 5, marks=pytest.mark.slow)]
-)
 def test_a_killed_matrix_is_resumed_bit_by_bit(
-    n: int, side: int, blows: int, tmp_path: Path, figure: Callable[[str], None]
+    tmp_path: Path, figure: Callable[[str], None], times: Callable[[int, int], int]
 ) -> None:
+    n, side, blows = times(600, 4000), times(64, 256), times(3, 8)
     quiet = here(n, None)
     rng = random.Random(n)
     begun: list[float] = []

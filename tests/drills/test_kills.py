@@ -1,4 +1,4 @@
-"""kill -9 at random moments, twenty times: nothing finished is lost, and the end is that of an undisturbed run."""
+"""kill -9 at random moments: nothing finished is lost, and the end is that of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -56,25 +56,32 @@ def finished(db: Path) -> dict[int, tuple[int, str, object]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "sampler, names, blows, more",
+    "sampler, names, few, many, more",
     [
-        ("random", "holdout_accuracy", 20, ""),
-        ("tpe", "holdout_accuracy", 20, ""),
-        ("tpe", "holdout_accuracy", 8, "--siblings"),
-        ("tpe", "holdout_accuracy", 6, "--siblings --batch 3"),
-        ("evolution", "holdout_accuracy", 5, ""),
-        ("nsga2", "holdout_accuracy,flops", 5, "--siblings"),
+        ("random", "holdout_accuracy", 4, 20, ""),
+        ("tpe", "holdout_accuracy", 6, 20, ""),
+        ("tpe", "holdout_accuracy", 4, 20, "--siblings"),
+        ("tpe", "holdout_accuracy", 4, 15, "--siblings --batch 3"),
+        ("evolution", "holdout_accuracy", 3, 10, ""),
+        ("nsga2", "holdout_accuracy,flops", 4, 15, "--siblings"),
     ],
 )
 def test_a_killed_study_ends_as_an_undisturbed_one(
-    tmp_path: Path, figure: Callable[[str], None], sampler: str, names: str, blows: int, more: str
+    tmp_path: Path,
+    figure: Callable[[str], None],
+    times: Callable[[int, int], int],
+    sampler: str,
+    names: str,
+    few: int,
+    many: int,
+    more: str,
 ) -> None:
     quiet, disturbed = tmp_path / "quiet.db", tmp_path / "disturbed.db"
     assert start(quiet, sampler, names, 0.0, *more.split()).wait() == 0
 
     rng = random.Random(f"{sampler} {names}")
     seen: dict[int, tuple[int, str, object]] = {}
-    kills = 0
+    kills, blows = 0, times(few, many)
     while kills < blows:
         process = start(disturbed, sampler, names, 0.05, *more.split())
         # Wait until it works on trials, then strike: most kills would otherwise hit the imports.
@@ -127,17 +134,21 @@ def _commits(db: Path) -> int:
 
 
 @pytest.mark.slow
-def test_killed_while_the_database_is_made(tmp_path: Path) -> None:
+def test_killed_while_the_database_is_made(
+    tmp_path: Path, figure: Callable[[str], None], times: Callable[[int, int], int]
+) -> None:
     """Blows at the first moments: before, between and after the making of our tables, Optuna's and the study."""
     quiet = tmp_path / "quiet.db"
     assert start(quiet, "random", "holdout_accuracy", 0.0).wait() == 0
-    for blow in range(6):
+    blows = times(3, 10)
+    for blow in range(blows):
         db = tmp_path / f"early-{blow}.db"
         process = start(db, "random", "holdout_accuracy", 0.0)
         while process.poll() is None and not db.exists():
             time.sleep(0.001)
-        time.sleep(0.04 * blow)
+        time.sleep(0.24 * blow / blows)
         process.kill()
         process.wait()
         assert start(db, "random", "holdout_accuracy", 0.0).wait() == 0
         assert board(db) == board(quiet)
+    figure(f"search, while the database is made: {blows} x kill -9, {TRIALS} trials equal to an undisturbed run")

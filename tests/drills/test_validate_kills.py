@@ -47,7 +47,6 @@ PROGRAM = textwrap.dedent("""
     sys.argv[0] = "nas-cntk"
     main()
 """)
-BLOWS = int(os.environ.get("NAS_CNTK_BLOWS", "4"))  # of each drill; each costs a start of the program
 SPACE = """
 from nas_cntk import Builder
 
@@ -115,8 +114,14 @@ def _timeless(value: Any) -> Any:
     ids=["standard", "paper", "tiles"],
 )
 def test_a_killed_validation_ends_as_an_undisturbed_one(
-    searched: Path, tmp_path: Path, figure: Callable[[str], None], arguments: list[str], delay: float
+    searched: Path,
+    tmp_path: Path,
+    figure: Callable[[str], None],
+    times: Callable[[int, int], int],
+    arguments: list[str],
+    delay: float,
 ) -> None:
+    blows = times(3, 10)
     for name in ("quiet", "disturbed"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "nas.db").write_bytes((searched / "nas.db").read_bytes())
@@ -126,7 +131,7 @@ def test_a_killed_validation_ends_as_an_undisturbed_one(
 
     rng = random.Random(" ".join(arguments))
     kills = 0
-    for _ in range(BLOWS):
+    for _ in range(blows):
         process = start(tmp_path / "disturbed", delay, arguments)
         assert process.stdout is not None
         for line in process.stdout:
@@ -136,7 +141,7 @@ def test_a_killed_validation_ends_as_an_undisturbed_one(
         process.kill()
         kills += process.wait() == -signal.SIGKILL
         process.stdout.close()
-    assert kills == BLOWS, "the validation was over too soon for the drill to mean anything"
+    assert kills == blows, "the validation was over too soon for the drill to mean anything"
     last = start(tmp_path / "disturbed", 0.0, arguments)
     last.communicate()
     assert last.returncode == 0
