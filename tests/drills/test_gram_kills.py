@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from nas_cntk import Builder
 from nas_cntk.kernels.gram import gram
