@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from nas_cntk.errors import RecordsError
 from nas_cntk.records.architectures import insert_architecture
 from nas_cntk.records.database import Records
+from nas_cntk.records.migrations import check_version
 from nas_cntk.records.tables import ARCHITECTURES, OPTUNA_TRIALS, TRIALS
 
 HEARTBEAT = 15.0  # seconds
@@ -77,8 +78,13 @@ class Nothing:
 
 
 def claim(records: Records, study_id: int, target: int, owner: Owner) -> Lease | Nothing:
-    """Lease the smallest free ordinal below `target` to `owner`."""
+    """Lease the smallest free ordinal below `target` to `owner`.
+
+    Raises:
+        RecordsError: if a newer nas-cntk has brought the database up to date in the meantime.
+    """
     with records.transaction() as connection:
+        check_version(records, connection)
         _reopen_dead(connection, study_id, owner)
         rows = connection.execute(sa.select(TRIALS).where(TRIALS.c.study_id == study_id)).mappings().all()
         phases = {row["ordinal"]: row["phase"] for row in rows}

@@ -155,7 +155,20 @@ def schema_version(records: Records, *, write: bool) -> int:
                     " name another file with --db"
                 )
             return 0
-        version = connection.execute(sa.select(sa.func.max(SCHEMA.c.version))).scalar() or 0
+        return _known_version(records, connection)
+
+
+def check_version(records: Records, connection: sa.Connection) -> None:
+    """See that no newer nas-cntk has changed the tables since this process opened them.
+
+    Raises:
+        RecordsError: if one has.
+    """
+    _known_version(records, connection)
+
+
+def _known_version(records: Records, connection: sa.Connection) -> int:
+    version = connection.execute(sa.select(sa.func.max(SCHEMA.c.version))).scalar() or 0
     if version > len(MIGRATIONS):
         raise RecordsError(
             f"database {records.location} was written by a newer nas-cntk (schema {version}, this one knows"
