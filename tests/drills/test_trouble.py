@@ -1,9 +1,11 @@
-"""Trouble that is no kill: a locked database, a full disk, too little memory, signals that ask to end."""
+"""Trouble that is no kill: locks, a full or read-only disk, too little memory, a clock that jumps, signals."""
 
 from __future__ import annotations
 
 import os
+import re
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -154,3 +156,141 @@ def test_nohup_keeps_it_alive(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert finished(db) == 10
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a read-only file system is a tmpfs")
+def test_a_read_only_folder_is_one_line_and_may_be_read(tmp_path: Path, figure: Figure) -> None:
+    with small_disk(tmp_path / "disk", "32m") as disk:
+        process = start(disk, "search", *SMALL, "--trials", "100000")
+        wait_for(lambda: finished(disk / "w.db") >= 2, process)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        kept = finished(disk / "w.db")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        writers = (
+            ("search", *SMALL, "--trials", "5"),
+            ("resume", "--study", "s", "--trials", "100000"),
+            ("validate", "--study", "s", "--top", "1", "--only", "cnn", "--epochs", "1", "--width", "4"),
+            ("clean",),
+            ("report", "--study", "s", "--output", "r.html"),
+        )
+        for command in writers:
+            out, err = (process := start(disk, *command)).communicate(timeout=120)
+            assert process.returncode == 1 and "Traceback" not in err, (command, out, err)
+            assert err.count("\n") == 1 and ("read-only" in err.lower() or "cannot be written" in err), (command, err)
+        for command in (("leaderboard", "--json"), ("studies", "list"), ("show", "0"), ("watch", "--once")):
+            out, err = (process := start(disk, *command)).communicate(timeout=120)
+            assert process.returncode == 0 and out, (command, err)
+        assert finished(disk / "w.db") == kept
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        _, err = (process := start(disk, "search", *SMALL, "--trials", str(kept + 2))).communicate(timeout=120)
+        assert process.returncode == 0, err
+    figure(f"read-only folder: {len(writers)} commands that write say so in one line, 4 that read work")
+
+
+CLOCK = """
+#include <dlfcn.h>
+#include <time.h>
+// The wall clock of this process goes back an hour after every 40th look at it, and never on by itself.
+extern "C" int clock_gettime(clockid_t clock, struct timespec* time) {
+    static auto real = (int (*)(clockid_t, struct timespec*))dlsym(RTLD_NEXT, "clock_gettime");
+    static long looks = 0;
+    int result = real(clock, time);
+    if (clock == CLOCK_REALTIME) time->tv_sec -= 3600 * (++looks / 40);
+    return result;
+}
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the clock is turned back by LD_PRELOAD")
+def test_a_clock_that_goes_backwards(tmp_path: Path, figure: Figure, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    (tmp_path / "clock.cpp").write_text(CLOCK)
+    library = tmp_path / "clock.so"
+    build = [compiler, "-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", "-o", str(library), "clock.cpp", "-ldl"]
+    subprocess.run(build, cwd=tmp_path, check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    turned = [
+        sys.executable,
+        "-c",
+        "import time; a = time.time(); [time.time() for _ in range(99)]; print(time.time() - a)",
+    ]
+    assert float(subprocess.run(turned, capture_output=True, text=True, check=True).stdout) < -3600
+    processes = [start(tmp_path, "search", *SMALL, "--trials", "12") for _ in range(2)]
+    for process in processes:
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+    monkeypatch.delenv("LD_PRELOAD")
+    board = load_board(str(tmp_path / "w.db"), "s")
+    assert sorted(row.ordinal for row in board.rows) == list(range(12))
+    assert all(row.seconds is None or row.seconds >= 0 for row in board.rows), "a trial took less than no time"
+    for command in (
+        ("leaderboard",),
+        ("show", "0"),
+        ("watch", "--once"),
+        ("report", "--study", "s", "--output", "r.html"),
+    ):
+        process = start(tmp_path, *command)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, (command, err)
+        assert not re.search(r"(?<![\w.])-\d+(\.\d+)? (s|min|h)\b", out), (command, out)
+    figure("a clock that goes back an hour again and again, 2 processes: 12 of 12 trials, no negative time shown")
+
+
+def test_ctrl_c_twice_ends_at_once(tmp_path: Path, figure: Figure) -> None:
+    # One network takes many seconds here, and the first Ctrl-C alone is answered between two tiles.
+    arguments = ("search", "--study", "s", "--quiet", "--trials", "3", "--subset", "1000", "--holdout", "600")
+    process = start(tmp_path, *arguments, "--no-siblings", "--space", "plain")
+    wait_for(lambda: _scoring(tmp_path / "w.db"), process)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    took = time.monotonic() - began
+    assert process.returncode == 130 and "Traceback" not in err, err
+    with closing(sqlite3.connect(tmp_path / "w.db")) as connection:
+        left = connection.execute("SELECT count(*) FROM ncntk_trials WHERE phase IN ('asking', 'scoring')").fetchone()
+        running = connection.execute("SELECT count(*) FROM trials WHERE state = 'RUNNING'").fetchone()
+    again = start(tmp_path, "search", *SMALL[:-3], "--study", "t", "--quiet", "--trials", "2")
+    assert again.communicate(timeout=120) and again.returncode == 0
+    figure(f"Ctrl-C twice: ended after {took:.1f} s, {left[0]} leases and {running[0]} running trials left")
+    assert left == running == (0,)
+
+
+def _scoring(db: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=5)) as connection:
+            query = "SELECT count(*) FROM ncntk_trials WHERE phase = 'scoring' AND key IS NOT NULL"
+            return bool(connection.execute(query).fetchone()[0])
+    except sqlite3.OperationalError:
+        return False
+
+
+def test_a_killed_report_leaves_the_old_one(tmp_path: Path, figure: Figure, times: Callable[[int, int], int]) -> None:
+    import random
+
+    process = start(tmp_path, "search", *SMALL, "--trials", "6")
+    assert process.communicate(timeout=120) and process.returncode == 0
+    report = ("report", "--study", "s", "--output", "r.html")
+    began = time.monotonic()
+    process = start(tmp_path, *report)
+    assert process.communicate(timeout=120) and process.returncode == 0
+    took = time.monotonic() - began
+    whole = (tmp_path / "r.html").read_bytes()
+    rng = random.Random(0)
+    kills, blows = 0, times(3, 20)
+    for _ in range(blows):
+        process = start(tmp_path, *report)
+        time.sleep(rng.uniform(0.5, 1.0) * took)
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        now = (tmp_path / "r.html").read_bytes()
+        assert now.endswith(b"</html>\n") and abs(len(now) - len(whole)) < 1000, "half a report"
+    process = start(tmp_path, *report)
+    assert process.communicate(timeout=120) and process.returncode == 0
+    figure(f"report: {kills} x kill -9, never half a file")
+    assert kills > 0

@@ -61,9 +61,13 @@ def test_a_newer_version_joins_and_the_older_one_ends_in_good_order(
     assert newer.returncode == 0, err
     _, err = older.communicate(timeout=60)
     assert older.returncode == 1
-    assert err.strip().splitlines()[-1].endswith(
-        f"was written by a newer nas-cntk (schema {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)});"
-        " upgrade nas-cntk or name another file with --db"
+    assert (
+        err.strip()
+        .splitlines()[-1]
+        .endswith(
+            f"was written by a newer nas-cntk (schema {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)});"
+            " upgrade nas-cntk or name another file with --db"
+        )
     )
     _, err = start("older", db, 30, 0.0).communicate(timeout=60)
     assert "written by a newer nas-cntk" in err.splitlines()[-1]
