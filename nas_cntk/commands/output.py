@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+UNBOUNDED = 1000  # columns of what is no terminal, where a cut line would be lost
 SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}  # of every group of commands
 
 
 def console_of(*, stderr: bool = False) -> Console:
-    """Return a console that colours nothing by itself."""
+    """Return a console that colours nothing by itself, and cuts lines to a terminal's width or to $COLUMNS alone."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = UNBOUNDED
+    return console
 
 
 def print_next(console: Console, command: str) -> None:
