@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from command_line import ARCH, Result, Run, runner
 
+from nas_cntk.commands.output import console_of
+
 ROOT = Path(__file__).parents[1]
 SPACE = """
 from nas_cntk import Builder
-from nas_cntk.commands import output
 
 def propose(trial, image_shape):
     b = Builder()
@@ -488,10 +489,10 @@ def test_a_real_search_killed_at_random_ends_as_an_undisturbed_one(run: Run, tmp
 
 def test_lines_are_cut_to_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    console = output.console_of()
+    console = console_of()
     long = "x" * 500
     with console.capture() as captured:
         console.print(long)
     assert captured.get() == long + "\n"
     monkeypatch.setenv("COLUMNS", "70")
-    assert output.console_of().width == 70
+    assert console_of().width == 70
