@@ -9,15 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_cntk.cluster.products import Products
 from nas_cntk.errors import KernelError, NasCntkError
 from nas_cntk.kernels.filling import Cancelled, Piece, Task, computed
 from nas_cntk.kernels.images import Images
-from nas_cntk.kernels.tiles import Matrix, Range
+from nas_cntk.kernels.tiles import Matrix, Range, Tiled
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -58,6 +60,17 @@ class Tiles:
             yield from run.all(_squares(pieces), cancelled)
         finally:
             run.give_up()
+
+    def products(self, matrix: Tiled) -> Products | None:
+        """Return products with a Gram matrix on disk by the workers, None if one of them does not see that disk."""
+        path = matrix.path
+        if path is None or not all(self.client.run(_sees, str(path.absolute())).values()):
+            return None
+        return Products(self.client, matrix)
+
+
+def _sees(path: str) -> bool:
+    return (Path(path) / "zarr.json").exists()
 
 
 class _Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,10 @@ from nas_cntk.kernels import exact
 from nas_cntk.kernels.budget import Work
 from nas_cntk.kernels.images import Images
 from nas_cntk.kernels.store import Store
-from nas_cntk.kernels.tiles import Matrix, Place, Range
+from nas_cntk.kernels.tiles import Matrix, Place, Range, Tiled
+
+if TYPE_CHECKING:
+    from nas_cntk.conjugate_gradients import Operator
 
 Progress = Callable[[float], None]
 Cancelled = Callable[[], bool]
@@ -137,6 +140,9 @@ class Engine(Protocol):
         cancelled: Cancelled | None,
     ) -> Iterator[tuple[Piece, list[Matrix]]]:
         """Yield every piece with its matrices, one a name, in any order; `side` as for `computed`."""
+
+    def products(self, matrix: Tiled) -> Operator | None:
+        """Return products with a matrix on disk, None if those who compute do not see that disk."""
 
 
 class Filler:
