@@ -72,9 +72,9 @@ def solve(
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Solution:
-    """Solve the regression with one float32 matrix of working memory, a matrix on disk that is larger than that without.
+    """Solve the regression with one float32 matrix of working memory.
 
-    Where 4 n^2 bytes are more than is available, a Gram matrix on disk goes to `conjugate_gradients.solve`.
+    A Gram matrix on disk for which there is not that much memory goes to `conjugate_gradients.solve`.
 
     Jitter follows `regression.fit`: none unless the matrix is not positive definite to working precision, that is
     unless its least eigenvalue, as far as the iteration shows it, is below mean(diag K) (n eps64 + 4 eps32); then the

@@ -128,15 +128,22 @@ class Products:
                     tried += 1
                     self._divide(cancelled)
                     sent = self._scattered(given) if what == "products" else given
+                    wanted, missing = missing, set()
                     for address, share in self._shares.items():
-                        tiles = tuple(one for one in share if one in missing)
-                        if tiles:
+                        tiles = tuple(one for one in share if one in wanted)
+                        if not tiles:
+                            continue
+                        try:
                             pending[self._submit(what, address, tiles, sent)] = address, tiles
-                    missing = set()
+                        except _Lost:
+                            missing.update(tiles)
                 if cancelled is not None and cancelled():
                     raise KeyboardInterrupt
                 try:
-                    wait(list(pending), timeout=POLL, return_when="FIRST_COMPLETED")
+                    if pending:
+                        wait(list(pending), timeout=POLL, return_when="FIRST_COMPLETED")
+                    else:
+                        time.sleep(POLL)  # until the scheduler knows who is lost
                 except (NotYet, CancelledError):  # or its worker died, or what was sent died with another
                     pass
                 there = None if any(future.done() for future in pending) else set(self.client.nthreads())
@@ -181,17 +188,11 @@ class Products:
     def _scattered(self, x: Float) -> dict[int, Future[Any]]:
         """Return the block rows of x on the cluster, from where each worker fetches those that it needs."""
         blocks = blocks_of(x, self._source.side)
-        return dict(zip(blocks, self._scatter(list(blocks.values())), strict=True))
-
-    def _scatter(self, blocks: list[Any], address: str | None = None) -> list[Future[Any]]:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                found: list[Future[Any]] = self.client.scatter(
-                    blocks, workers=None if address is None else [address], hash=False
-                )
-                return found
-            except (OSError, TimeoutError) as error:  # the worker that was to have them died
+                return dict(zip(blocks, self.client.scatter(list(blocks.values()), hash=False), strict=True))
+            except (OSError, TimeoutError, KeyError, ValueError) as error:  # the worker that was to have them died
                 if time.monotonic() > deadline:
                     raise KernelError(
                         f"no worker of the cluster takes data: {' '.join(str(error).split())[:200]}"
@@ -226,8 +227,16 @@ class Products:
         if known is None or known[0] != address or known[1].status != "finished":
             block = np.ascontiguousarray(self._source.tile(*tile))
             check_finite(block)
-            self._there[tile] = known = address, self._scatter([block], address)[0]
+            try:
+                there = self.client.scatter(block, workers=[address], hash=False)
+            except (OSError, TimeoutError, KeyError, ValueError):
+                raise _Lost from None
+            self._there[tile] = known = address, there
         return known[1]
+
+
+class _Lost(Exception):
+    """A worker takes nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
