@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=10_000, help="first training images")
     parser.add_argument("--test", type=int, default=1_000, help="first test images")
     parser.add_argument("--ridge", type=float, default=0.0, help="in multiples of the mean diagonal (default 0)")
-    parser.add_argument("--ranks", default="0,100,300,1000,2000,4000", help="of the preconditioner")
+    parser.add_argument("--ranks", default="0,100,300,1000,2000", help="of the preconditioner")
     parser.add_argument("--cluster", default="local:2", help="as for nas-cntk validate")
     given = parser.parse_args()
     dataset = data.standardise(data.load(f"cifar10:{given.cifar10}"))

@@ -138,8 +138,7 @@ def solve(
         raise RegressionError("the kernel is not finite; compute it in float64, or scale the images")
     if not scale > 0:
         raise RegressionError(f"the kernel's mean diagonal is {scale:g}; are all images black?")
-    with threads_for(n):
-        return _solved(operator, b, float(ridge), rank, tolerance, most, seed, scale, progress, cancelled)
+    return _solved(operator, b, float(ridge), rank, tolerance, most, seed, scale, progress, cancelled)
 
 
 def _solved(
@@ -156,13 +155,15 @@ def _solved(
 ) -> Solution:
     n = len(b)
     columns = default_rank(n) if rank is None else rank
-    few = nystrom(operator, columns, seed, cancelled) if columns else None
+    with threads_for(columns):
+        few = nystrom(operator, columns, seed, cancelled) if columns else None
     least = scale * (n * EPS64 + 4 * EPS32)
     for jitter in (0.0, *JITTERS):
         added = (ridge + jitter) * scale
         run = Run(operator, b, added, few, tolerance, most, least, n * scale, seed, progress, cancelled)
         try:
-            run.go()
+            with threads_for(1):  # products have threads of their own, and what else there is has a few columns
+                run.go()
         except NotPositive:
             continue
         if not run.converged:

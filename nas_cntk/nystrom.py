@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_cntk.blas import in_threads
 from nas_cntk.errors import RegressionError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Float = NDArray[np.float64]
 SHIFTS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 """Added to the block of the drawn columns, in multiples of its mean diagonal; the first is the rounding of float32."""
 
-CHUNK = 4096  # rows that are float64 at a time
+CHUNK = 2048  # rows that are float64 at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,13 +44,21 @@ class Nystrom:
         weights = np.sqrt(level / (self.values + level)) - 1
 
         def times(x: Float) -> Float:
-            inner = np.zeros((len(weights), x.shape[1]))
-            for top in range(0, len(x), CHUNK):
-                inner += self.vectors[top : top + CHUNK].T.astype(np.float64) @ x[top : top + CHUNK]
-            inner *= weights[:, None]
-            product = x.copy()
-            for top in range(0, len(x), CHUNK):
+            product, tops = x.copy(), range(0, len(x), CHUNK)
+
+            def inward(top: int) -> Float:
+                found: Float = self.vectors[top : top + CHUNK].T.astype(np.float64) @ x[top : top + CHUNK]
+                return found
+
+            def outward(top: int) -> None:
                 product[top : top + CHUNK] += self.vectors[top : top + CHUNK].astype(np.float64) @ inner
+
+            inner = np.zeros((len(weights), x.shape[1]))
+            for part in in_threads(inward, tops):
+                inner += part
+            inner *= weights[:, None]
+            for _ in in_threads(outward, tops):
+                pass
             return product
 
         return times

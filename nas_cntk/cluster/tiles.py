@@ -6,7 +6,9 @@ sent again. Which worker computes a tile changes no bit of it, as long as all us
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 SIDE = 256  # of the tiles of a matrix in memory
+LEAST_SIDE = 256  # of tiles on disk
+TILES = 8  # on disk, that each thread of the cluster should have at least
 AHEAD = 3  # tiles under way for each thread of the cluster
 ATTEMPTS = 5  # at a tile whose workers die
 PATIENCE = 60.0  # seconds without a worker that takes images
@@ -57,9 +61,17 @@ class Tiles:
         """
         run = _Run(self.client, task, {"left": left, "right": right}, side)
         try:
-            yield from run.all(_squares(pieces), cancelled)
+            yield from run.all(pieces, cancelled)
         finally:
             run.give_up()
+
+    def side_on_disk(self, images: int, most: int) -> int:
+        """Return a side of tiles on disk of which every thread of the cluster has some."""
+        threads = sum(self.client.nthreads().values())
+        side = most
+        while side // 2 >= LEAST_SIDE and (images / side) ** 2 / 2 < TILES * threads:
+            side //= 2
+        return side
 
     def products(self, matrix: Tiled) -> Products | None:
         """Return products with a Gram matrix on disk by the workers, None if one of them does not see that disk."""
@@ -79,32 +91,41 @@ class _Run:
     def __init__(self, client: Client, task: Task, images: dict[str, Images], side: int) -> None:
         self.client, self.task, self.images, self.side = client, task, images, side
         self.blocks: dict[tuple[str, Range], Future[Any]] = {}
-        self.pending: dict[Future[Any], tuple[Piece, int]] = {}  # and how often it was tried
+        self.pending: dict[Future[Any], tuple[Piece, int, str]] = {}  # how often it was tried, and by whom
+        self.workers: dict[str, int] = {}  # threads, by address
+        self.looked = -math.inf  # when
+        self.alive = time.monotonic()  # when there was one
 
     def all(self, pieces: Sequence[Piece], cancelled: Cancelled | None) -> Iterator[tuple[Piece, list[Matrix]]]:
         from distributed import CancelledError, wait
         from distributed import TimeoutError as NotYet
 
-        waiting = list(reversed(pieces))
-        while waiting or self.pending:
+        queues = Queues(pieces, list(self._workers()))
+        while queues or self.pending:
             if cancelled is not None and cancelled():
                 raise KeyboardInterrupt
-            while waiting and len(self.pending) < AHEAD * max(1, self._threads()):
-                self._submit(waiting.pop(), 1)
+            under_way = Counter(address for _, _, address in self.pending.values())
+            for address, threads in self._workers().items():
+                while under_way[address] < AHEAD * threads and queues:
+                    self._submit(queues.take(address), 1, address)
+                    under_way[address] += 1
             try:
-                wait(list(self.pending), timeout=POLL, return_when="FIRST_COMPLETED")
+                if self.pending:
+                    wait(list(self.pending), timeout=POLL, return_when="FIRST_COMPLETED")
+                else:
+                    time.sleep(POLL)
             except NotYet:
                 continue
             except CancelledError:
                 pass  # of tiles whose images died with a worker
             for future in [one for one in self.pending if one.status in ("finished", "error", "cancelled")]:
-                piece, tried = self.pending.pop(future)
+                piece, tried, address = self.pending.pop(future)
                 if future.status == "finished":
                     packed = self._gathered(future)
                     if packed is not None:
                         yield piece, [_unpacked(one) for one in packed]
                         continue
-                self._again(future, piece, tried)
+                self._again(future, piece, tried, address)
 
     def _gathered(self, future: Future[Any]) -> _Packed | None:
         # Its worker may have died after it was finished.
@@ -116,7 +137,7 @@ class _Run:
             return None
         return found
 
-    def _again(self, future: Future[Any], piece: Piece, tried: int) -> None:
+    def _again(self, future: Future[Any], piece: Piece, tried: int, address: str) -> None:
         """Submit a tile once more, unless it is the tile's own fault."""
         from distributed import KilledWorker
 
@@ -129,9 +150,9 @@ class _Run:
             raise KernelError(f"the workers of one tile died {tried} times; have they enough memory?")
         for name, where in self._needs(piece):
             self.blocks.pop((name, where), None)  # only a dead worker may have held it
-        self._submit(piece, tried + 1)
+        self._submit(piece, tried + 1, address)
 
-    def _submit(self, piece: Piece, tried: int) -> None:
+    def _submit(self, piece: Piece, tried: int, address: str) -> None:
         needed = [self._block(name, where) for name, where in self._needs(piece)]
         future = self.client.submit(
             _tile,
@@ -141,9 +162,11 @@ class _Run:
             piece.have,
             piece.diagonal,
             self.side,
+            workers=[address],
+            allow_other_workers=True,  # where that one dies, or others have nothing to do
             pure=False,
         )
-        self.pending[future] = piece, tried
+        self.pending[future] = piece, tried, address
 
     def _needs(self, piece: Piece) -> list[tuple[str, Range]]:
         if piece.diagonal:
@@ -175,8 +198,16 @@ class _Run:
                     ) from None
                 time.sleep(POLL)
 
-    def _threads(self) -> int:
-        return sum(self.client.nthreads().values())
+    def _workers(self) -> dict[str, int]:
+        """Return who is there, with their threads; asked anew now and then."""
+        now = time.monotonic()
+        if now - self.looked > POLL or not self.workers:
+            self.workers, self.looked = self.client.nthreads(), now
+        if self.workers:
+            self.alive = now
+        elif now - self.alive > PATIENCE:
+            raise KernelError("the cluster has no workers any more; start some")
+        return self.workers
 
     def give_up(self) -> None:
         """Forget what is under way."""
@@ -185,9 +216,33 @@ class _Run:
         self.blocks.clear()
 
 
-def _squares(pieces: Sequence[Piece], side: int = 8) -> list[Piece]:
-    """Return the pieces in squares of side x side tiles, so that tiles of one time share their images."""
-    return sorted(pieces, key=lambda piece: (piece.i // side, piece.j // side, piece.i, piece.j))
+class Queues:
+    """Which pieces are next for whom: each worker has squares of its own, so that it needs few images.
+
+    Of m pieces in all and w workers, one needs about 2 sqrt(m / w) blocks of images, not one or two a piece. Who has
+    nothing left takes half of what another has, from its end.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], workers: Sequence[str]) -> None:
+        count = max(1, len(workers))
+        side = max(1, round(math.sqrt(len(pieces) / count)))
+        ordered = sorted(pieces, key=lambda piece: (piece.i // side, piece.j // side, piece.i, piece.j))
+        self._queues: dict[str, deque[Piece]] = {
+            name: deque(ordered[k * len(ordered) // count : (k + 1) * len(ordered) // count])
+            for k, name in enumerate(workers or [""])
+        }
+
+    def __bool__(self) -> bool:
+        return any(self._queues.values())
+
+    def take(self, worker: str) -> Piece:
+        """Return what is next for a worker; there must be something."""
+        own = self._queues.setdefault(worker, deque())
+        if not own:
+            rich = max(self._queues.values(), key=len)
+            for _ in range(-(-len(rich) // 2)):
+                own.appendleft(rich.pop())
+        return own.popleft()
 
 
 def _tile(

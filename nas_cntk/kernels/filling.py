@@ -141,6 +141,9 @@ class Engine(Protocol):
     ) -> Iterator[tuple[Piece, list[Matrix]]]:
         """Yield every piece with its matrices, one a name, in any order; `side` as for `computed`."""
 
+    def side_on_disk(self, images: int, most: int) -> int:
+        """Return the side of the tiles of a new matrix on disk, at most `most`."""
+
     def products(self, matrix: Tiled) -> Operator | None:
         """Return products with a matrix on disk, None if those who compute do not see that disk."""
 

@@ -7,20 +7,20 @@ what is multiplied, m columns of the matrix that are asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_cntk.blas import threads_for
+from nas_cntk.blas import in_threads
 from nas_cntk.errors import KernelError, RegressionError
 from nas_cntk.kernels.budget import available_memory
 from nas_cntk.kernels.store import Store
 from nas_cntk.kernels.tiles import Index, Matrix, Place, Tiled
 
+R = TypeVar("R")
 Float = NDArray[np.float64]
 Cancelled = Callable[[], bool]
 Tile = tuple[int, int]  # (i, j), i <= j: block row and block column
@@ -295,10 +295,8 @@ def _product(block: Matrix, rows: Float, columns: Float, diagonal: bool) -> tupl
     return above, below
 
 
-def _mapped(work: Callable[[Tile], Any], tiles: Sequence[Tile], threads: int) -> Iterator[Any]:
-    """Yield what `work` returns, in order, on some threads, of which each uses one thread of BLAS."""
-    # Some rows of tiles at a time: what is done waits here for what is before it.
-    with threads_for(1), ThreadPoolExecutor(threads) as pool:
-        step = 16 * threads
-        for first in range(0, len(tiles), step):
-            yield from pool.map(work, tiles[first : first + step])
+def _mapped(work: Callable[[Tile], R], tiles: Sequence[Tile], threads: int) -> Iterator[R]:
+    # Some tiles at a time: what is done waits here for what is before it.
+    step = 16 * threads
+    for first in range(0, len(tiles), step):
+        yield from in_threads(work, tiles[first : first + step], threads)

@@ -19,6 +19,8 @@ from nas_cntk.errors import BackendUnavailable, KernelError, UsageError
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed (the extra cluster)")
 
 from nas_cntk.cluster import Tiles, engine_of, open_cluster  # noqa: E402
+from nas_cntk.cluster.tiles import Queues  # noqa: E402
+from nas_cntk.kernels.filling import Piece  # noqa: E402
 
 
 def images(n: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -102,6 +104,46 @@ def test_errors_of_the_kernel_come_home_and_cancelling_ends_it(client: Any) -> N
     assert np.array_equal(
         np.asarray(gram(plain(2), images(30), engine=Tiles(client, side=16))), np.asarray(gram(plain(2), images(30)))
     )
+
+
+def pieces(blocks: int) -> list[Piece]:
+    return [Piece(i, j, (i, i + 1), (j, j + 1), 0, i == j) for i in range(blocks) for j in range(i, blocks)]
+
+
+@pytest.mark.parametrize("workers", [1, 7, 30])
+def test_a_worker_needs_few_images_and_each_piece_is_taken_once(workers: int) -> None:
+    names = [f"w{k}" for k in range(workers)]
+    queues, given, taken = Queues(pieces(40), names), {name: [] for name in names}, 0
+    while queues:
+        for name in names:
+            if queues:
+                given[name].append(queues.take(name))
+                taken += 1
+    assert taken == 40 * 41 // 2
+    assert len({(one.i, one.j) for mine in given.values() for one in mine}) == taken
+    most = max(len({k for one in mine for k in (one.i, one.j)}) for mine in given.values())
+    assert most <= min(40, 3.2 * (taken / workers) ** 0.5 + 2)
+
+
+def test_who_has_nothing_left_takes_half_of_what_another_has() -> None:
+    queues = Queues(pieces(8), ["slow", "fast"])
+    first = [queues.take("fast") for _ in range(18)]
+    assert len(queues._queues["slow"]) == 18
+    first.append(queues.take("fast"))
+    assert len(queues._queues["slow"]) == 9
+    first.append(queues.take("new"))
+    assert len(queues._queues["slow"]) == 4 or len(queues._queues["fast"]) == 4
+    while queues:
+        first.append(queues.take("new"))  # of the others, who are never heard of again
+    assert sorted((one.i, one.j) for one in first) == [(one.i, one.j) for one in pieces(8)]
+
+
+def test_tiles_on_disk_are_small_enough_for_every_worker_to_have_some(client: Any, tmp_path: Path) -> None:
+    client.wait_for_workers(2, timeout=60)
+    engine = Tiles(client)
+    assert [engine.side_on_disk(n, 2048) for n in (200_000, 12_000, 6_000, 3_000, 100)] == [2048, 2048, 1024, 512, 256]
+    assert engine.side_on_disk(100, 64) == 64
+    assert gram(plain(2), images(20), store=tmp_path / "k", engine=engine)._place.side == 256
 
 
 @pytest.mark.parametrize("spec", ["", "local", "local:0", "local:many", "tcp:", "2"])
