@@ -6,12 +6,14 @@ are sent to it. When workers die or come, the shares move; a worker that gets a 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from nas_cntk.kernels.products import (
     Float,
     Part,
     Source,
+    StoreSource,
     Tile,
     blocks_of,
     check_finite,
@@ -66,6 +69,13 @@ class Products:
         self.client, self.memory = client, memory
         self._source = source_of(matrix)
         self._send = isinstance(self._source, ArraySource) if send is None else send
+        if not self._send:
+            assert isinstance(self._source, StoreSource)
+            if not see(client, self._source.path):
+                raise KernelError(
+                    f"not all workers see the store {self._source.path}; put it on a disk that all of them see, or send"
+                    " the tiles to them (send=True)"
+                )
         self._tiles = _squares(grid(self._source), max(1, len(client.nthreads())))
         self._shares: dict[str, list[Tile]] = {}  # by address of the worker
         self._there: dict[Tile, tuple[str, Future[Any]]] = {}  # which were sent, and to whom
@@ -233,6 +243,24 @@ class Products:
                 raise _Lost from None
             self._there[tile] = known = address, there
         return known[1]
+
+
+def see(client: Client, path: Path) -> bool:
+    """Return whether all workers find at a path the store that is there on this machine."""
+    digest = _digest(str(path.absolute()))
+    return all(one == digest for one in client.run(_digest, str(path.absolute())).values())
+
+
+def _digest(path: str) -> str | None:
+    # What was computed, and of which images.
+    found = hashlib.blake2b(digest_size=16)
+    try:
+        found.update((Path(path) / "zarr.json").read_bytes())
+        for file in sorted((Path(path) / "images").rglob("*")):
+            found.update(file.read_bytes() if file.is_file() else b"")
+    except OSError:
+        return None
+    return found.hexdigest()
 
 
 class _Lost(Exception):

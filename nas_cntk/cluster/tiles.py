@@ -7,19 +7,21 @@ sent again. Which worker computes a tile changes no bit of it, as long as all us
 from __future__ import annotations
 
 import math
+import os
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_cntk.cluster.products import Products
+from nas_cntk.cluster.products import Products, see
 from nas_cntk.errors import KernelError, NasCntkError
-from nas_cntk.kernels.filling import Cancelled, Piece, Task, computed
+from nas_cntk.kernels.filling import Cancelled, Folder, Piece, Task, computed
 from nas_cntk.kernels.images import Images
 from nas_cntk.kernels.tiles import Matrix, Range, Tiled
 
@@ -39,7 +41,10 @@ _Packed = list[tuple[bytes, tuple[int, ...], str]]
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """An engine for `nas_cntk.gram`: the tiles are computed by the workers of a Dask cluster."""
+    """An engine for `nas_cntk.gram`: the tiles are computed by the workers of a Dask cluster.
+
+    Workers write the tiles of a matrix on disk themselves if all of them see that disk; else the tiles come here.
+    """
 
     client: Client
     side: int = SIDE
@@ -52,14 +57,15 @@ class Tiles:
         pieces: Sequence[Piece],
         side: int,
         cancelled: Cancelled | None,
-    ) -> Iterator[tuple[Piece, list[Matrix]]]:
-        """Yield every piece with its matrices, in the order in which they are finished.
+        folder: Folder | None = None,
+    ) -> Iterator[tuple[Piece, list[Matrix] | None]]:
+        """Yield every piece with its matrices (None if its worker wrote them), in the order in which they are finished.
 
         Raises:
             KernelError: if the kernel cannot be computed, or the workers of a tile die again and again.
             KeyboardInterrupt: if cancelled; what is under way is given up.
         """
-        run = _Run(self.client, task, {"left": left, "right": right}, side)
+        run = _Run(self.client, task, {"left": left, "right": right}, side, folder if self._write(folder) else None)
         try:
             yield from run.all(pieces, cancelled)
         finally:
@@ -76,27 +82,37 @@ class Tiles:
     def products(self, matrix: Tiled) -> Products | None:
         """Return products with a Gram matrix on disk by the workers, None if one of them does not see that disk."""
         path = matrix.path
-        if path is None or not all(self.client.run(_sees, str(path.absolute())).values()):
-            return None
-        return Products(self.client, matrix)
+        return Products(self.client, matrix) if path is not None and see(self.client, path) else None
+
+    def _write(self, folder: Folder | None) -> bool:
+        """Return whether all workers see, and may write to, the disk that a folder is on."""
+        if folder is None:
+            return False
+        mark = folder.path / f"{uuid.uuid4().hex}.partial"  # a name of which this folder's other copies know nothing
+        mark.touch()
+        try:
+            return all(self.client.run(_may_write, str(mark.absolute())).values())
+        finally:
+            mark.unlink()
 
 
-def _sees(path: str) -> bool:
-    return (Path(path) / "zarr.json").exists()
+def _may_write(mark: str) -> bool:
+    return Path(mark).exists() and os.access(Path(mark).parent, os.W_OK)
 
 
 class _Run:
     """One matrix under way."""
 
-    def __init__(self, client: Client, task: Task, images: dict[str, Images], side: int) -> None:
+    def __init__(self, client: Client, task: Task, images: dict[str, Images], side: int, folder: Folder | None) -> None:
         self.client, self.task, self.images, self.side = client, task, images, side
+        self.folder = None if folder is None else replace(folder, path=folder.path.absolute())
         self.blocks: dict[tuple[str, Range], Future[Any]] = {}
         self.pending: dict[Future[Any], tuple[Piece, int, str]] = {}  # how often it was tried, and by whom
         self.workers: dict[str, int] = {}  # threads, by address
         self.looked = -math.inf  # when
         self.alive = time.monotonic()  # when there was one
 
-    def all(self, pieces: Sequence[Piece], cancelled: Cancelled | None) -> Iterator[tuple[Piece, list[Matrix]]]:
+    def all(self, pieces: Sequence[Piece], cancelled: Cancelled | None) -> Iterator[tuple[Piece, list[Matrix] | None]]:
         from distributed import CancelledError, wait
         from distributed import TimeoutError as NotYet
 
@@ -123,7 +139,7 @@ class _Run:
                 if future.status == "finished":
                     packed = self._gathered(future)
                     if packed is not None:
-                        yield piece, [_unpacked(one) for one in packed]
+                        yield piece, [_unpacked(one) for one in packed] or None
                         continue
                 self._again(future, piece, tried, address)
 
@@ -159,9 +175,9 @@ class _Run:
             self.task,
             needed[0],
             needed[-1],
-            piece.have,
-            piece.diagonal,
+            piece,
             self.side,
+            None if piece.have else self.folder,
             workers=[address],
             allow_other_workers=True,  # where that one dies, or others have nothing to do
             pure=False,
@@ -246,10 +262,19 @@ class Queues:
 
 
 def _tile(
-    task: Task, rows: NDArray[np.floating], columns: NDArray[np.floating], have: int, diagonal: bool, side: int
+    task: Task,
+    rows: NDArray[np.floating],
+    columns: NDArray[np.floating],
+    piece: Piece,
+    side: int,
+    folder: Folder | None,
 ) -> _Packed:
-    """Compute a tile on a worker, and return it compressed."""
-    return [_packed(one) for one in computed(task, rows, columns, have, diagonal, side)]
+    """Compute a tile on a worker, and return it compressed; nothing, if it is written here."""
+    found = computed(task, rows, columns, piece.have, piece.diagonal, side)
+    if folder is None:
+        return [_packed(one) for one in found]
+    folder.write(piece.i, piece.j, found)
+    return []
 
 
 def _packed(matrix: Matrix) -> tuple[bytes, tuple[int, ...], str]:

@@ -82,14 +82,11 @@ class StoreSource:
         """Return tile (i, j), i <= j.
 
         Raises:
-            KernelError: if this process does not see the store, or the tile is not there or damaged.
+            KernelError: if the store or the tile is not there, or damaged.
         """
         if self._place is None:
             if not (self.path / "zarr.json").exists():
-                raise KernelError(
-                    f"there is no store {self.path} on this machine; put it on a disk that all workers see, or send"
-                    " the tiles to them"
-                )
+                raise KernelError(f"the store {self.path} is gone")
             store = Store(self.path, {}, self.side)
             self._place = Place(self.n, self.n, np.dtype(self.dtype), True, store=store, name=self.name)
         return self._place.tile(i, j)

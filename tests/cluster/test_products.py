@@ -124,7 +124,7 @@ def test_the_solver_lets_the_workers_of_a_cluster_multiply_a_matrix_that_is_too_
     found = solver.solve(matrix, labels(), 10, engine=Tiles(client))
     assert found.method == "conjugate gradients on tiles by a cluster"
     assert np.abs(found.alpha - wanted.alpha).max() < 1e-7 * np.abs(wanted.alpha).max()
-    monkeypatch.setattr("nas_cntk.cluster.tiles._sees", lambda path: False)
+    monkeypatch.setattr("nas_cntk.cluster.tiles.see", lambda client, path: False)
     assert solver.solve(matrix, labels(), 10, engine=Tiles(client)).method == "conjugate gradients on tiles"
 
 
@@ -138,9 +138,31 @@ def test_errors_come_home_and_cancelling_ends_it(client: Any, matrix: Gram, tmp_
         solve(Products(client, spoiled), labels(), 10)
     with pytest.raises(RegressionError, match="not positive definite"):
         solve(Products(client, np.asarray(matrix) - 99 * (1 - np.eye(N, dtype=np.float32))), labels(), 10)
+    products = Products(client, matrix)
     next((tmp_path / "s").glob("*-ntk/c/0/1")).unlink()
     with pytest.raises(KernelError, match=r"tile \(0, 1\) .* is missing or damaged"):
         solve(Products(client, matrix), labels(), 10)
     (tmp_path / "s").rename(tmp_path / "elsewhere")
-    with pytest.raises(KernelError, match="put it on a disk that all workers see"):
-        solve(Products(client, matrix), labels(), 10)
+    with pytest.raises(KernelError, match="is gone"):
+        solve(products, labels(), 10)
+
+
+def _other_machine(path: str) -> None:
+    # What a worker on a machine with a disk of its own would find there.
+    from nas_cntk.cluster import products
+
+    products._digest = lambda given: "other"
+
+
+def test_a_store_that_a_worker_does_not_see_is_not_read(client: Any, matrix: Gram) -> None:
+    import importlib
+
+    worker = min(client.nthreads())
+    client.run(_other_machine, "", workers=[worker])
+    try:
+        with pytest.raises(KernelError, match="not all workers see the store"):
+            Products(client, matrix)
+        assert Tiles(client).products(matrix) is None
+    finally:
+        client.run(lambda: importlib.reload(importlib.import_module("nas_cntk.cluster.products")) and None)
+    assert Tiles(client).products(matrix) is not None

@@ -15,6 +15,8 @@ from plain_nets import plain
 
 from nas_cntk import gram, gram_family
 from nas_cntk.errors import BackendUnavailable, KernelError, UsageError
+from nas_cntk.kernels import budget
+from nas_cntk.kernels.store import Store
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed (the extra cluster)")
 
@@ -79,7 +81,10 @@ def test_a_worker_killed_and_one_added_in_mid_run_change_no_bit(client: Any) -> 
     client.cluster.scale(2)
 
 
-def test_images_that_only_a_dead_worker_held_are_sent_again(client: Any) -> None:
+def test_images_that_only_a_dead_worker_held_are_sent_again(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "SIDES", (20, 20))
     client.wait_for_workers(2, timeout=60)
     killed: list[float] = []
 
@@ -90,8 +95,8 @@ def test_images_that_only_a_dead_worker_held_are_sent_again(client: Any) -> None
                 os.kill(pid, signal.SIGKILL)  # every worker: nothing of the images is left
 
     x = images(200)
-    there = np.asarray(gram(plain(3), x, engine=Tiles(client, side=20), progress=meanwhile))
-    assert killed and np.array_equal(there, np.asarray(gram(plain(3), x)))
+    there = gram(plain(3), x, store=tmp_path / "k", engine=Tiles(client), progress=meanwhile)
+    assert killed and np.array_equal(np.asarray(there), np.asarray(gram(plain(3), x)))
 
 
 def test_errors_of_the_kernel_come_home_and_cancelling_ends_it(client: Any) -> None:
@@ -104,6 +109,48 @@ def test_errors_of_the_kernel_come_home_and_cancelling_ends_it(client: Any) -> N
     assert np.array_equal(
         np.asarray(gram(plain(2), images(30), engine=Tiles(client, side=16))), np.asarray(gram(plain(2), images(30)))
     )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_workers_write_what_is_on_a_disk_that_they_see(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    client.wait_for_workers(2, timeout=60)
+    here: list[tuple[int, int]] = []
+    write = Store.write
+
+    def watched(self: Store, name: str, i: int, j: int, block: Any) -> None:
+        here.append((i, j))
+        write(self, name, i, j, block)
+
+    monkeypatch.setattr(Store, "write", watched)
+    monkeypatch.setattr(budget, "SIDES", (16, 16))
+    if not shared:
+        monkeypatch.setattr("nas_cntk.cluster.tiles._may_write", lambda mark: False)
+    alone, seen = gram_family([plain(2)], images(70), kind="both"), []
+    there = gram_family(
+        [plain(2)], images(70), kind="both", store=tmp_path / "k", engine=Tiles(client), progress=seen.append
+    )
+    for one, other in zip(alone[0], there[0], strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    assert seen[-1] == 1
+    tiles = [(i, j) for i in range(5) for j in range(i, 5)]
+    assert sorted(here) == ([] if shared else sorted(2 * tiles))
+    here.clear()
+    there.extend(images(30, 1))  # the last column of tiles is half there: what is old is kept here
+    whole = gram_family([plain(2)], whole_images(), kind="both")
+    for one, other in zip(whole[0], there[0], strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    assert {j for _, j in here} == ({4} if shared else {4, 5, 6})
+    assert not list((tmp_path / "k").glob("*.partial"))
+
+
+def test_a_tile_that_does_not_appear_is_an_error(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.wait_for_workers(2, timeout=60)
+    monkeypatch.setattr("nas_cntk.kernels.filling.APPEARANCE", 0.3)
+    monkeypatch.setattr(Store, "has", lambda *given: False)
+    with pytest.raises(KernelError, match="but it is not in the store"):
+        gram(plain(2), images(30), store=tmp_path / "k", engine=Tiles(client))
 
 
 def pieces(blocks: int) -> list[Piece]:
