@@ -31,15 +31,15 @@ from works import chain
 
 from nas_cntk import gram
 from nas_cntk.cluster import Tiles, open_cluster
-from nas_cntk.cluster.tiles import AHEAD, _packed, _unpacked
+from nas_cntk.cluster.tiles import AHEAD, _packed, _unpacked, side_for
 from nas_cntk.errors import NasCntkError
 
 GIGABIT = 1e9 / 8  # bytes per second
-SQUARE = 8  # tiles a side that are computed one after the other, as in nas_cntk.cluster.tiles
+SQUARE = 8  # tiles a side that are computed one after the other where workers have no squares of their own
 IMAGE = 32 * 32 * 3 * 4  # bytes
 WORKERS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-SIDES = (128, 256, 512, 1024, 2048)
-MOST_TILES = 50_000  # more are not simulated
+MOST_SIDE = 2048  # of tiles on disk
+DISK = 2e9  # bytes per second of a disk that all share
 SIZES = (10_000, 50_000, 200_000)
 LINKS = (1, 10, 100)  # Gbit/s
 
@@ -65,7 +65,7 @@ class Cluster:
     bandwidth: float = 10 * GIGABIT  # of each machine's link, both ways at a time, bytes per second
     latency: float = 1e-4
     disk: float = 0.0  # bytes per second of a disk that all share, where workers write tiles; 0: they go to the client
-    own: bool = False  # whether each worker has squares of its own as long as there are any
+    own: bool = True  # whether each worker has squares of its own as long as there are any
     spread: float = 0.1  # deviation of the logarithm of the workers' speeds
     lost: float = 0.0  # failures per worker and second
     back: float = 60.0  # seconds until a worker is replaced
@@ -314,7 +314,7 @@ def check(arch: Any, x: Any, expected: Any, side: int, rounds: int) -> Costs:
                 after = measure(client, arch, x, expected, side, count)
                 assert np.array_equal(there, expected), "a cluster's matrix has other bits"
                 costs = Costs(*(statistics.mean(pair) for pair in zip(*map(_values, (before, after)), strict=True)))
-                cluster = Cluster(count, *link, spread=0.0)
+                cluster = Cluster(count, *link, own=True, spread=0.0)
                 guess = simulate(len(x), side, costs, cluster).seconds
                 off = f"{100 * (guess / real - 1):+.1f} %"
                 print(f"  {count} worker(s)  simulated {guess:6.2f}  real {real:6.2f}  ({off})", flush=True)
@@ -379,10 +379,10 @@ def measure(client: Any, arch: Any, x: Any, expected: Any, side: int, count: int
 def tables(costs: Costs, plot: str | None) -> None:
     """Print what the simulation says, and draw it."""
     ways = {
-        "tiles of 2048": {"own": False, "fixed": True},
-        "tiles of the best side": {"own": False, "fixed": False},
-        "and each worker has its own squares": {"own": True, "fixed": False},
-        "and writes its tiles to a shared disk": {"own": True, "fixed": False, "disk": 10e9},
+        "one order, tiles of 2048": {"own": False, "fixed": True},
+        "one order, smaller tiles": {"own": False, "fixed": False},
+        "each worker has its own squares": {"own": True, "fixed": False},
+        "and writes its tiles to a shared disk": {"own": True, "fixed": False, "disk": DISK},
     }
     curves: dict[tuple[str, int, int], list[float]] = {}
     print("efficiency in %, by workers:" + "".join(f"{count:6}" for count in WORKERS))
@@ -425,10 +425,9 @@ def tables(costs: Costs, plot: str | None) -> None:
 
 
 def run(n: int, count: int, costs: Costs, bandwidth: float, how: dict[str, Any], lost: float = 0.0) -> Outcome:
-    """Simulate one kernel in tiles as they are on the disk, or in tiles of the side that is best."""
+    """Simulate one kernel, in the largest tiles or in those that nas_cntk.cluster takes."""
     cluster = Cluster(count, bandwidth, disk=how.get("disk", 0.0), own=how["own"], lost=lost)
-    sides = SIDES[-1:] if how["fixed"] else [side for side in SIDES if (n / side) ** 2 / 2 < MOST_TILES]
-    return max((simulate(n, side, costs, cluster) for side in sides), key=lambda one: one.efficiency)
+    return simulate(n, MOST_SIDE if how["fixed"] else side_for(n, count, MOST_SIDE), costs, cluster)
 
 
 def draw(curves: dict[tuple[str, int, int], list[float]], ways: list[str], path: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -355,16 +356,16 @@ def _on_tiles(
     from nas_cntk.kernels.tiles import Tiled
 
     assert isinstance(kernel, Tiled)
-    theirs = None if engine is None else engine.products(kernel)
-    found = conjugate_gradients.solve(
-        kernel if theirs is None else theirs,
-        y,
-        num_classes,
-        ridge,
-        tolerance=tolerance,
-        progress=progress,
-        cancelled=cancelled,
-    )
+    with nullcontext() if engine is None else engine.products(kernel) as theirs:
+        found = conjugate_gradients.solve(
+            kernel if theirs is None else theirs,
+            y,
+            num_classes,
+            ridge,
+            tolerance=tolerance,
+            progress=progress,
+            cancelled=cancelled,
+        )
     method = "conjugate gradients on tiles" + ("" if theirs is None else " by a cluster")
     return Solution(
         found.alpha, found.residual, found.iterations, found.ridge, found.jitter, found.mean_diagonal, method, 0.0

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,16 +74,20 @@ class Tiles:
 
     def side_on_disk(self, images: int, most: int) -> int:
         """Return a side of tiles on disk of which every thread of the cluster has some."""
-        threads = sum(self.client.nthreads().values())
-        side = most
-        while side // 2 >= LEAST_SIDE and (images / side) ** 2 / 2 < TILES * threads:
-            side //= 2
-        return side
+        return side_for(images, sum(self.client.nthreads().values()), most)
 
-    def products(self, matrix: Tiled) -> Products | None:
-        """Return products with a Gram matrix on disk by the workers, None if one of them does not see that disk."""
+    @contextmanager
+    def products(self, matrix: Tiled) -> Iterator[Products | None]:
+        """Give products with a Gram matrix on disk by the workers, None if one of them does not see that disk."""
         path = matrix.path
-        return Products(self.client, matrix) if path is not None and see(self.client, path) else None
+        if path is None or not see(self.client, path):
+            yield None
+            return
+        products = Products(self.client, matrix)
+        try:
+            yield products
+        finally:
+            products.release()
 
     def _write(self, folder: Folder | None) -> bool:
         """Return whether all workers see, and may write to, the disk that a folder is on."""
@@ -94,6 +99,14 @@ class Tiles:
             return all(self.client.run(_may_write, str(mark.absolute())).values())
         finally:
             mark.unlink()
+
+
+def side_for(images: int, threads: int, most: int) -> int:
+    """Return the largest side of which there are `TILES` tiles a thread, but not less than `LEAST_SIDE`."""
+    side = most
+    while side // 2 >= LEAST_SIDE and (images / side) ** 2 / 2 < TILES * threads:
+        side //= 2
+    return side
 
 
 def _may_write(mark: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -169,8 +170,8 @@ class Engine(Protocol):
     def side_on_disk(self, images: int, most: int) -> int:
         """Return the side of the tiles of a new matrix on disk, at most `most`."""
 
-    def products(self, matrix: Tiled) -> Operator | None:
-        """Return products with a matrix on disk, None if those who compute do not see that disk."""
+    def products(self, matrix: Tiled) -> AbstractContextManager[Operator | None]:
+        """Give products with a matrix on disk, None if those who compute do not see that disk."""
 
 
 class Filler:

@@ -123,6 +123,7 @@ def test_the_solver_lets_the_workers_of_a_cluster_multiply_a_matrix_that_is_too_
     monkeypatch.setattr(budget, "available_memory", lambda: 4 * N**2 - 1)
     found = solver.solve(matrix, labels(), 10, engine=Tiles(client))
     assert found.method == "conjugate gradients on tiles by a cluster"
+    assert files_read(client) == 0, "the workers keep tiles that nobody needs"
     assert np.abs(found.alpha - wanted.alpha).max() < 1e-7 * np.abs(wanted.alpha).max()
     monkeypatch.setattr("nas_cntk.cluster.tiles.see", lambda client, path: False)
     assert solver.solve(matrix, labels(), 10, engine=Tiles(client)).method == "conjugate gradients on tiles"
@@ -162,7 +163,9 @@ def test_a_store_that_a_worker_does_not_see_is_not_read(client: Any, matrix: Gra
     try:
         with pytest.raises(KernelError, match="not all workers see the store"):
             Products(client, matrix)
-        assert Tiles(client).products(matrix) is None
+        with Tiles(client).products(matrix) as products:
+            assert products is None
     finally:
         client.run(lambda: importlib.reload(importlib.import_module("nas_cntk.cluster.products")) and None)
-    assert Tiles(client).products(matrix) is not None
+    with Tiles(client).products(matrix) as products:
+        assert products is not None
