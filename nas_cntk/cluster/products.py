@@ -248,7 +248,8 @@ class Products:
 def see(client: Client, path: Path) -> bool:
     """Return whether all workers find at a path the store that is there on this machine."""
     digest = _digest(str(path.absolute()))
-    return all(one == digest for one in client.run(_digest, str(path.absolute())).values())
+    found = client.run(_digest, str(path.absolute())).values()
+    return digest is not None and len(found) > 0 and all(one == digest for one in found)
 
 
 def _digest(path: str) -> str | None:

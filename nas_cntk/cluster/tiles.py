@@ -96,7 +96,8 @@ class Tiles:
         mark = folder.path / f"{uuid.uuid4().hex}.partial"  # a name of which this folder's other copies know nothing
         mark.touch()
         try:
-            return all(self.client.run(_may_write, str(mark.absolute())).values())
+            seen = self.client.run(_may_write, str(mark.absolute())).values()
+            return bool(seen) and all(seen)  # of workers that are still to come nobody knows
         finally:
             mark.unlink()
 

@@ -138,7 +138,13 @@ class Folder:
     names: tuple[str, ...]
 
     def write(self, i: int, j: int, blocks: Sequence[Matrix]) -> None:
-        """Write tile (i, j) of every matrix; the store must have room for them already."""
+        """Write tile (i, j) of every matrix; the store must have room for them already.
+
+        Raises:
+            KernelError: if this process does not see the store, or cannot write there.
+        """
+        if not (self.path / "zarr.json").exists():
+            raise KernelError(f"a worker does not see the store {self.path}, which those before it saw; take it away")
         store = Store(self.path, {}, self.tile)
         with disk_errors(self.path):
             for name, block in zip(self.names, blocks, strict=True):

@@ -22,7 +22,7 @@ distributed = pytest.importorskip("distributed", reason="dask.distributed is not
 
 from nas_cntk.cluster import Tiles, engine_of, open_cluster  # noqa: E402
 from nas_cntk.cluster.tiles import Queues  # noqa: E402
-from nas_cntk.kernels.filling import Piece  # noqa: E402
+from nas_cntk.kernels.filling import Folder, Piece  # noqa: E402
 
 
 def images(n: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -151,6 +151,12 @@ def test_a_tile_that_does_not_appear_is_an_error(client: Any, tmp_path: Path, mo
     monkeypatch.setattr(Store, "has", lambda *given: False)
     with pytest.raises(KernelError, match="but it is not in the store"):
         gram(plain(2), images(30), store=tmp_path / "k", engine=Tiles(client))
+
+
+def test_a_worker_that_sees_no_store_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KernelError, match="does not see the store"):
+        Folder(tmp_path / "k", 16, ("m",)).write(0, 0, [np.zeros((16, 16), dtype=np.float32)])
+    assert not (tmp_path / "k").exists()
 
 
 def pieces(blocks: int) -> list[Piece]:
