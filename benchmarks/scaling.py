@@ -1,6 +1,6 @@
 """How many workers a kernel is worth: one on a cluster simulated for 1 to 1,000 workers, and the simulation checked.
 
-    python benchmarks/scaling.py [--check] [--images 2000] [--convs 5] [--rounds 3] [--plot docs/images/scaling.png]
+    python benchmarks/scaling.py [--check] [--costs 7.3,15,2.5,0.6,66] [--plot docs/images/scaling.png]
 
 What a tile takes, what its way through the client and Dask's scheduler takes, and what unpacking it takes are measured
 on this machine; speeds and latencies of links are given. Every event is simulated: a tile is submitted (one after the
@@ -286,9 +286,18 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=200, help="of the check's tiles")
     parser.add_argument("--convs", type=int, default=5, help="under flatten")
     parser.add_argument("--rounds", type=int, default=3, help="of the check")
+    parser.add_argument(
+        "--costs",
+        help="five numbers in place of a check, where the machine is too busy for one: microseconds a pair,"
+        " milliseconds a tile beside that, milliseconds a task, GB/s unpacked, percent left by packing",
+    )
     parser.add_argument("--plot", help="a PNG to write")
     given = parser.parse_args()
     print(description())
+    if given.costs is not None:
+        pair, tile, task, unpacked, packed = map(float, given.costs.split(","))
+        tables(Costs(pair / 1e6, tile / 1e3, task / 1e3, 1 / (unpacked * 1e9), packed / 100), given.plot)
+        return
     arch = chain(given.convs, "flatten")
     x = np.random.default_rng(0).standard_normal((given.images, 32, 32, 3), dtype=np.float32)
     expected = np.asarray(gram(arch, x))
