@@ -53,6 +53,12 @@ def _files_read() -> int:
     return sum(part.read for _, part in _parts.values())
 
 
+def _kept() -> int:
+    from nas_cntk.cluster.products import _parts
+
+    return sum(len(part.kept) for _, part in _parts.values())
+
+
 def test_products_are_those_of_one_process_on_disk_in_memory_and_sent(client: Any, matrix: Gram) -> None:
     whole = np.asarray(matrix)
     k, x = whole.astype(np.float64), np.random.default_rng(2).standard_normal((N, 3))
@@ -111,6 +117,7 @@ def test_workers_killed_and_added_in_mid_solve_change_nothing(client: Any, matri
     assert calls > 6 and min(before.values()) not in client.run(os.getpid).values()
     assert set(products.shares) == set(client.nthreads()), "a worker that came has no share, or a dead one has"
     assert max(map(len, products.shares.values())) == 5
+    assert sent or sum(client.run(_kept).values()) == 15, "a tile that moved stays with whom it left"
     client.cluster.scale(2)
 
 
