@@ -14,7 +14,7 @@ from nas_cntk import gram, regression, solver
 from nas_cntk.conjugate_gradients import NotPositive, Run, Solution, solve
 from nas_cntk.errors import KernelError, RegressionError
 from nas_cntk.kernels import budget
-from nas_cntk.kernels.products import ArraySource, Products
+from nas_cntk.kernels.products import ArraySource, Part, Products, source_of
 from nas_cntk.nystrom import nystrom
 
 
@@ -99,6 +99,13 @@ def test_a_gram_matrix_on_disk_is_read_once_a_product_or_once_in_all(tmp_path: P
         products.times(given)
         assert products.read == reads, memory
         assert np.array_equal(products.diagonal(), k.diagonal())
+    part = Part(source_of(matrix), 2 * 64 * 64 * 4)
+    for j in range(3):
+        part.tile(0, j)
+    assert set(part.kept) == {(0, 0), (0, 1)}
+    part.forget([(0, 1), (0, 2)])
+    part.tile(0, 2)
+    assert set(part.kept) == {(0, 1), (0, 2)}, "the room of what was forgotten is lost"
     y = labels(256)
     wanted = regression.fit(np.asarray(matrix), y, 10)
     found = solve(matrix, y, 10, tolerance=1e-10)
