@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 ONE_THREAD = 2048
 """Side of a matrix up to which one thread is used.
@@ -24,6 +28,14 @@ def threads_for(n: int) -> Iterator[None]:
         return
     with _controller().limit(limits=1, user_api="blas"):
         yield
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
+    """Yield what `work` returns of each item, in order, on some threads of which each uses one of BLAS."""
+    from nas_cntk.kernels.backends import cpu
+
+    with threads_for(1), ThreadPoolExecutor(cpu.threads() if threads is None else threads) as pool:
+        yield from pool.map(work, items)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from nas_cntk.errors import RegressionError
 from nas_cntk.regression import JITTERS, targets
 
 if TYPE_CHECKING:
+    from nas_cntk.kernels.filling import Engine
     from nas_cntk.kernels.tiles import Tiled
 
 Float = NDArray[np.float64]
@@ -55,7 +57,7 @@ class Solution:
     ridge: float
     jitter: float
     mean_diagonal: float
-    method: str  # "refinement" or "conjugate gradients"
+    method: str  # "refinement", "conjugate gradients", or the latter "on tiles" or "on tiles by a cluster"
     shift: float  # what the preconditioner was shifted by, in multiples of the mean diagonal
 
 
@@ -67,10 +69,13 @@ def solve(
     *,
     overwrite: bool = False,
     tolerance: float = TOLERANCE,
+    engine: Engine | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Solution:
     """Solve the regression with one float32 matrix of working memory.
+
+    A Gram matrix on disk for which there is not that much memory goes to `conjugate_gradients.solve`.
 
     Jitter follows `regression.fit`: none unless the matrix is not positive definite to working precision, that is
     unless its least eigenvalue, as far as the iteration shows it, is below mean(diag K) (n eps64 + 4 eps32); then the
@@ -83,6 +88,7 @@ def solve(
         overwrite: work in the caller's array, which must be C-contiguous float32; its lower triangle and diagonal
             are lost.
         tolerance: of the residual.
+        engine: whose workers multiply the tiles of a matrix that is too large, if they see its disk.
         progress: called with the fraction done, roughly: of the factor up to 0.95, then 1.
         cancelled: polled about once a second of work; a true answer ends the solve with KeyboardInterrupt.
 
@@ -99,6 +105,8 @@ def solve(
         raise RegressionError(f"{len(y_targets)} labels for a kernel of {n} images; give one label an image")
     if isinstance(ridge, str) or not (math.isfinite(ridge) and ridge >= 0):
         raise RegressionError(f"a ridge of {ridge}; use a number from 0 up (times the mean diagonal)")
+    if not overwrite and _too_large(kernel):
+        return _on_tiles(kernel, y, num_classes, ridge, tolerance, engine, progress, cancelled)
     matrix = _Matrix(_working_copy(kernel, n, overwrite), progress, cancelled)
     scale = float(matrix.diagonal.mean())
     if not scale > 0:
@@ -325,6 +333,43 @@ class _Attempts:
             p = z + np.divide(again, rz, out=np.zeros_like(rz), where=rz > 0) * p
             rz = np.sum(r * z, axis=0)
         raise _Stalled
+
+
+def _too_large(kernel: NDArray[Any] | Tiled) -> bool:
+    from nas_cntk.kernels.budget import available_memory
+    from nas_cntk.kernels.tiles import Tiled
+
+    return isinstance(kernel, Tiled) and kernel.path is not None and 4 * len(kernel) ** 2 > available_memory()
+
+
+def _on_tiles(
+    kernel: NDArray[Any] | Tiled,
+    y: NDArray[Any],
+    num_classes: int,
+    ridge: float,
+    tolerance: float,
+    engine: Engine | None,
+    progress: Callable[[float], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> Solution:
+    from nas_cntk import conjugate_gradients
+    from nas_cntk.kernels.tiles import Tiled
+
+    assert isinstance(kernel, Tiled)
+    with nullcontext() if engine is None else engine.products(kernel) as theirs:
+        found = conjugate_gradients.solve(
+            kernel if theirs is None else theirs,
+            y,
+            num_classes,
+            ridge,
+            tolerance=tolerance,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    method = "conjugate gradients on tiles" + ("" if theirs is None else " by a cluster")
+    return Solution(
+        found.alpha, found.residual, found.iterations, found.ridge, found.jitter, found.mean_diagonal, method, 0.0
+    )
 
 
 def _working_copy(kernel: NDArray[Any] | Tiled, n: int, overwrite: bool) -> Single:

@@ -1,4 +1,7 @@
-"""Many machines: the tiles of one kernel computed by the workers of a Dask cluster. The only room that knows Dask."""
+"""Many machines: the tiles of one kernel computed, and multiplied, by the workers of a Dask cluster.
+
+The only room that knows Dask.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nas_cntk.cluster.client import open_cluster
+from nas_cntk.cluster.products import Products
 from nas_cntk.cluster.tiles import Tiles
 
-__all__ = ["Tiles", "engine_of", "open_cluster"]
+__all__ = ["Products", "Tiles", "engine_of", "open_cluster"]
 
 
 @contextmanager

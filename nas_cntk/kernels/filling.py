@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_cntk.architecture import Architecture
+from nas_cntk.errors import KernelError
 from nas_cntk.kernels import exact
 from nas_cntk.kernels.budget import Work
 from nas_cntk.kernels.images import Images
-from nas_cntk.kernels.store import Store
-from nas_cntk.kernels.tiles import Matrix, Place, Range
+from nas_cntk.kernels.store import Store, disk_errors
+from nas_cntk.kernels.tiles import Matrix, Place, Range, Tiled
+
+if TYPE_CHECKING:
+    from nas_cntk.conjugate_gradients import Operator
 
 Progress = Callable[[float], None]
 Cancelled = Callable[[], bool]
 Single = Literal["ntk", "nngp"]
+
+APPEARANCE = 120.0  # seconds until this machine sees what another wrote on a disk they share
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +129,28 @@ class Piece:
         return missing * (missing + 1) // 2 + missing * self.have if self.diagonal else missing * height
 
 
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The store where a tile of each matrix belongs."""
+
+    path: Path
+    tile: int
+    names: tuple[str, ...]
+
+    def write(self, i: int, j: int, blocks: Sequence[Matrix]) -> None:
+        """Write tile (i, j) of every matrix; the store must have room for them already.
+
+        Raises:
+            KernelError: if this process does not see the store, or cannot write there.
+        """
+        if not (self.path / "zarr.json").exists():
+            raise KernelError(f"a worker does not see the store {self.path}, which those before it saw; take it away")
+        store = Store(self.path, {}, self.tile)
+        with disk_errors(self.path):
+            for name, block in zip(self.names, blocks, strict=True):
+                store.write(name, i, j, block)
+
+
 class Engine(Protocol):
     """Who computes tiles in place of this process."""
 
@@ -135,8 +166,18 @@ class Engine(Protocol):
         pieces: Sequence[Piece],
         side: int,
         cancelled: Cancelled | None,
-    ) -> Iterator[tuple[Piece, list[Matrix]]]:
-        """Yield every piece with its matrices, one a name, in any order; `side` as for `computed`."""
+        folder: Folder | None = None,
+    ) -> Iterator[tuple[Piece, list[Matrix] | None]]:
+        """Yield every piece with its matrices, one a name, in any order; `side` as for `computed`.
+
+        Those of a whole tile that is in the folder already are None.
+        """
+
+    def side_on_disk(self, images: int, most: int) -> int:
+        """Return the side of the tiles of a new matrix on disk, at most `most`."""
+
+    def products(self, matrix: Tiled) -> AbstractContextManager[Operator | None]:
+        """Give products with a matrix on disk, None if those who compute do not see that disk."""
 
 
 class Filler:
@@ -175,6 +216,7 @@ class Filler:
                     pieces.append(Piece(i, j, r, c, 0, self.symmetric and r == c))
         self._start(pieces)
         for piece, blocks in self._computed(pieces, side):
+            assert blocks is not None
             (top, bottom), (left, right) = piece.rows, piece.columns
             for place, block in zip(places, blocks, strict=True):
                 assert place.full is not None
@@ -204,9 +246,24 @@ class Filler:
                 store.add_images(self.left.hashes)
             for place in places:
                 store.grow(place.name, (n1, n2), place.dtype)
-            for piece, blocks in self._computed(pieces, side):
+            folder, theirs = Folder(store.path, store.tile, tuple(place.name for place in places)), []
+            for piece, blocks in self._computed(pieces, side, folder):
+                if blocks is None:
+                    theirs += [(place.name, piece.i, piece.j) for place in places]
+                    continue
                 for place, block in zip(places, blocks, strict=True):
                     store.write(place.name, piece.i, piece.j, self._with_old(store, place, piece, block))
+            self._await(store, theirs)
+
+    def _await(self, store: Store, tiles: Sequence[tuple[str, int, int]]) -> None:
+        # A disk of another machine may show late what others wrote.
+        deadline = time.monotonic() + APPEARANCE
+        for name, i, j in tiles:
+            while not store.has(name, i, j):
+                if time.monotonic() > deadline:
+                    raise KernelError(f"a worker wrote tile ({i}, {j}), but it is not in the store {store.path}")
+                self._poll()
+                time.sleep(0.1)
 
     def _with_old(self, store: Store, place: Place, piece: Piece, block: Matrix) -> Matrix:
         if not piece.have:
@@ -231,9 +288,11 @@ class Filler:
         if self.cancelled is not None and self.cancelled():
             raise KeyboardInterrupt
 
-    def _computed(self, pieces: Sequence[Piece], side: int) -> Iterator[tuple[Piece, list[Matrix]]]:
+    def _computed(
+        self, pieces: Sequence[Piece], side: int, folder: Folder | None = None
+    ) -> Iterator[tuple[Piece, list[Matrix] | None]]:
         if self.engine is not None:
-            found = self.engine.computed(self.task, self.left, self.right, pieces, side, self.cancelled)
+            found = self.engine.computed(self.task, self.left, self.right, pieces, side, self.cancelled, folder)
             for piece, blocks in found:
                 self.advance(piece.pairs)
                 yield piece, blocks

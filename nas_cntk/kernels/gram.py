@@ -189,6 +189,8 @@ class GramFamily(Sequence[Any]):
         """Use the folder that was asked for."""
         assert self._path is not None
         tile = self._task.work.side_on_disk(images)
+        if self._engine is not None:
+            tile = self._engine.side_on_disk(images, tile)
         self._use(Store(self._path, self._task.identity(image_dtype), tile))
 
     def _use(self, store: Store) -> None:

@@ -175,6 +175,10 @@ class Store:
                 return None
         return cast(Matrix, np.asarray(block))
 
+    def has(self, name: str, i: int, j: int) -> bool:
+        """Return whether there is a file of tile (i, j)."""
+        return self._file(name, i, j).exists()
+
     def write(self, name: str, i: int, j: int, block: Matrix) -> None:
         """Write the first rows and columns of tile (i, j), all that the matrix has there."""
         top, left = i * self.tile, j * self.tile

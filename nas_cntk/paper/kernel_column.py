@@ -162,7 +162,14 @@ class KernelUnit:
 
     def _solved(self, matrix: Gram, cross: Cross, sample: Sample, kernels: float, progress: Progress) -> Found:
         started = time.monotonic()
-        solution = solve(matrix, sample.y, sample.num_classes, progress=progress, cancelled=self.bench.cancelled)
+        solution = solve(
+            matrix,
+            sample.y,
+            sample.num_classes,
+            engine=self.bench.engine,
+            progress=progress,
+            cancelled=self.bench.cancelled,
+        )
         correct = np.empty(len(sample.y_test), dtype=bool)
         for top, rows in cross.row_blocks(1000):
             predictions = rows.astype(np.float64) @ solution.alpha

@@ -62,6 +62,7 @@ def run(job: Job, test_images: int) -> Validation:
             y,
             classes,
             candidate.ridge,
+            engine=bench.engine,
             progress=lambda fraction: job.progress(1 - SOLVE_SHARE * (1 - fraction)),
             cancelled=job.cancelled,
         )

@@ -15,10 +15,14 @@ from plain_nets import plain
 
 from nas_cntk import gram, gram_family
 from nas_cntk.errors import BackendUnavailable, KernelError, UsageError
+from nas_cntk.kernels import budget
+from nas_cntk.kernels.store import Store
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed (the extra cluster)")
 
 from nas_cntk.cluster import Tiles, engine_of, open_cluster  # noqa: E402
+from nas_cntk.cluster.tiles import Queues  # noqa: E402
+from nas_cntk.kernels.filling import Folder, Piece  # noqa: E402
 
 
 def images(n: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -77,7 +81,10 @@ def test_a_worker_killed_and_one_added_in_mid_run_change_no_bit(client: Any) -> 
     client.cluster.scale(2)
 
 
-def test_images_that_only_a_dead_worker_held_are_sent_again(client: Any) -> None:
+def test_images_that_only_a_dead_worker_held_are_sent_again(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "SIDES", (20, 20))
     client.wait_for_workers(2, timeout=60)
     killed: list[float] = []
 
@@ -88,8 +95,8 @@ def test_images_that_only_a_dead_worker_held_are_sent_again(client: Any) -> None
                 os.kill(pid, signal.SIGKILL)  # every worker: nothing of the images is left
 
     x = images(200)
-    there = np.asarray(gram(plain(3), x, engine=Tiles(client, side=20), progress=meanwhile))
-    assert killed and np.array_equal(there, np.asarray(gram(plain(3), x)))
+    there = gram(plain(3), x, store=tmp_path / "k", engine=Tiles(client), progress=meanwhile)
+    assert killed and np.array_equal(np.asarray(there), np.asarray(gram(plain(3), x)))
 
 
 def test_errors_of_the_kernel_come_home_and_cancelling_ends_it(client: Any) -> None:
@@ -102,6 +109,94 @@ def test_errors_of_the_kernel_come_home_and_cancelling_ends_it(client: Any) -> N
     assert np.array_equal(
         np.asarray(gram(plain(2), images(30), engine=Tiles(client, side=16))), np.asarray(gram(plain(2), images(30)))
     )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_workers_write_what_is_on_a_disk_that_they_see(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    client.wait_for_workers(2, timeout=60)
+    here: list[tuple[int, int]] = []
+    write = Store.write
+
+    def watched(self: Store, name: str, i: int, j: int, block: Any) -> None:
+        here.append((i, j))
+        write(self, name, i, j, block)
+
+    monkeypatch.setattr(Store, "write", watched)
+    monkeypatch.setattr(budget, "SIDES", (16, 16))
+    if not shared:
+        monkeypatch.setattr("nas_cntk.cluster.tiles._may_write", lambda mark: False)
+    alone, seen = gram_family([plain(2)], images(70), kind="both"), []
+    there = gram_family(
+        [plain(2)], images(70), kind="both", store=tmp_path / "k", engine=Tiles(client), progress=seen.append
+    )
+    for one, other in zip(alone[0], there[0], strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    assert seen[-1] == 1
+    tiles = [(i, j) for i in range(5) for j in range(i, 5)]
+    assert sorted(here) == ([] if shared else sorted(2 * tiles))
+    here.clear()
+    there.extend(images(30, 1))  # the last column of tiles is half there: what is old is kept here
+    whole = gram_family([plain(2)], whole_images(), kind="both")
+    for one, other in zip(whole[0], there[0], strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    assert {j for _, j in here} == ({4} if shared else {4, 5, 6})
+    assert not list((tmp_path / "k").glob("*.partial"))
+
+
+def test_a_tile_that_does_not_appear_is_an_error(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.wait_for_workers(2, timeout=60)
+    monkeypatch.setattr("nas_cntk.kernels.filling.APPEARANCE", 0.3)
+    monkeypatch.setattr(Store, "has", lambda *given: False)
+    with pytest.raises(KernelError, match="but it is not in the store"):
+        gram(plain(2), images(30), store=tmp_path / "k", engine=Tiles(client))
+
+
+def test_a_worker_that_sees_no_store_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KernelError, match="does not see the store"):
+        Folder(tmp_path / "k", 16, ("m",)).write(0, 0, [np.zeros((16, 16), dtype=np.float32)])
+    assert not (tmp_path / "k").exists()
+
+
+def pieces(blocks: int) -> list[Piece]:
+    return [Piece(i, j, (i, i + 1), (j, j + 1), 0, i == j) for i in range(blocks) for j in range(i, blocks)]
+
+
+@pytest.mark.parametrize("workers", [1, 7, 30])
+def test_a_worker_needs_few_images_and_each_piece_is_taken_once(workers: int) -> None:
+    names = [f"w{k}" for k in range(workers)]
+    queues, given, taken = Queues(pieces(40), names), {name: [] for name in names}, 0
+    while queues:
+        for name in names:
+            if queues:
+                given[name].append(queues.take(name))
+                taken += 1
+    assert taken == 40 * 41 // 2
+    assert len({(one.i, one.j) for mine in given.values() for one in mine}) == taken
+    most = max(len({k for one in mine for k in (one.i, one.j)}) for mine in given.values())
+    assert most <= min(40, 3.2 * (taken / workers) ** 0.5 + 2)
+
+
+def test_who_has_nothing_left_takes_half_of_what_another_has() -> None:
+    queues = Queues(pieces(8), ["slow", "fast"])
+    first = [queues.take("fast") for _ in range(18)]
+    assert len(queues._queues["slow"]) == 18
+    first.append(queues.take("fast"))
+    assert len(queues._queues["slow"]) == 9
+    first.append(queues.take("new"))
+    assert len(queues._queues["slow"]) == 4 or len(queues._queues["fast"]) == 4
+    while queues:
+        first.append(queues.take("new"))  # of the others, who are never heard of again
+    assert sorted((one.i, one.j) for one in first) == [(one.i, one.j) for one in pieces(8)]
+
+
+def test_tiles_on_disk_are_small_enough_for_every_worker_to_have_some(client: Any, tmp_path: Path) -> None:
+    client.wait_for_workers(2, timeout=60)
+    engine = Tiles(client)
+    assert [engine.side_on_disk(n, 2048) for n in (200_000, 12_000, 6_000, 3_000, 100)] == [2048, 2048, 1024, 512, 256]
+    assert engine.side_on_disk(100, 64) == 64
+    assert gram(plain(2), images(20), store=tmp_path / "k", engine=engine)._place.side == 256
 
 
 @pytest.mark.parametrize("spec", ["", "local", "local:0", "local:many", "tcp:", "2"])
