@@ -86,13 +86,13 @@ def claim(records: Records, study_id: int, target: int, owner: Owner) -> Lease |
     with records.transaction() as connection:
         check_version(records, connection)
         _reopen_dead(connection, study_id, owner)
-        rows = connection.execute(sa.select(TRIALS).where(TRIALS.c.study_id == study_id)).mappings().all()
-        phases = {row["ordinal"]: row["phase"] for row in rows}
-        ordinal = next((n for n in range(target) if phases.get(n, "open") == "open"), None)
+        query = sa.select(TRIALS.c.ordinal, TRIALS.c.phase, TRIALS.c.kills).where(TRIALS.c.study_id == study_id)
+        rows = {ordinal: (phase, kills) for ordinal, phase, kills in connection.execute(query)}
+        ordinal = next((n for n in range(target) if rows.get(n, ("open", 0))[0] == "open"), None)
         if ordinal is None:
-            return Nothing(sum(phases[n] in _UNFINISHED for n in range(target)))
+            return Nothing(sum(rows[n][0] in _UNFINISHED for n in range(target)))
         take(connection, study_id, ordinal, owner, {"phase": "asking"})
-        kills = next((row["kills"] for row in rows if row["ordinal"] == ordinal), 0)
+        kills = rows.get(ordinal, ("open", 0))[1]
     return Lease(study_id, ordinal, kills, owner)
 
 
@@ -155,7 +155,8 @@ def zombies(records: Records, study_id: int, owner: Owner | None) -> list[int]:
     that no lease names are left alone.
     """
     with records.transaction() as connection:
-        rows = connection.execute(sa.select(TRIALS).where(TRIALS.c.study_id == study_id)).mappings().all()
+        unfinished = sa.select(TRIALS).where(TRIALS.c.study_id == study_id, TRIALS.c.phase.in_(_UNFINISHED))
+        rows = connection.execute(unfinished).mappings().all()
         live = [row for row in rows if row["phase"] in _WORKING and _alive(row, owner)]
         if any(row["phase"] == "asking" and (owner is None or row["owner"] != owner.token) for row in live):
             return []

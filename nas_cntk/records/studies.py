@@ -180,12 +180,17 @@ def list_studies(records: Records) -> list[StudyRow]:
 
 def count_finished(connection: sa.Connection, study_id: int) -> int:
     """Return how many trials of the study are COMPLETE or PRUNED."""
-    query = (
-        sa.select(sa.func.count())
-        .select_from(TRIALS.join(OPTUNA_TRIALS, same_trial()))
-        .where(TRIALS.c.study_id == study_id, OPTUNA_TRIALS.c.state.in_(("COMPLETE", "PRUNED")))
-    )
-    return int(connection.execute(query).scalar_one())
+    return int(connection.execute(_finished_count(study_id)).scalar_one())
+
+
+def _finished_count(study_id: int) -> sa.Select[Any]:
+    joined = TRIALS.join(OPTUNA_TRIALS, same_trial())
+    return sa.select(sa.func.count()).select_from(joined).where(*is_finished(study_id))
+
+
+def is_finished(study_id: int) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions of a finished trial of a study, in that join."""
+    return TRIALS.c.study_id == study_id, OPTUNA_TRIALS.c.state.in_(("COMPLETE", "PRUNED"))
 
 
 def same_trial() -> sa.ColumnElement[bool]:

@@ -54,6 +54,7 @@ TRIALS = sa.Table(
     sa.Column("subset", sa.Integer, nullable=True),
     sa.Column("predicted_seconds", sa.Float, nullable=True),
     sa.Column("seconds", sa.Float, nullable=True),
+    sa.Index("ncntk_trials_number", "study_id", "number"),
 )
 
 SCORES = sa.Table(

@@ -14,8 +14,10 @@ from nas_cntk.records import leases
 from nas_cntk.records.architectures import insert_architecture
 from nas_cntk.records.database import Records
 from nas_cntk.records.leases import Lease
-from nas_cntk.records.studies import same_trial
+from nas_cntk.records.studies import is_finished, same_trial
 from nas_cntk.records.tables import ARCHITECTURES, OPTUNA_PARAMS, OPTUNA_TRIALS, SCORES, TRIALS
+
+FEW = 100  # trials that are read one by one; more in one pass over all
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +176,43 @@ def scores(records: Records, study_id: int) -> list[Score]:
 
 def finished_trials(records: Records, study_id: int, key: str | None = None) -> list[Finished]:
     """Return every COMPLETE or PRUNED trial of the study, or of one architecture in it, by ordinal."""
-    query = (
-        _with_scores(TRIALS.join(OPTUNA_TRIALS, same_trial()), OPTUNA_TRIALS.c.datetime_complete)
-        .where(TRIALS.c.study_id == study_id, OPTUNA_TRIALS.c.state.in_(("COMPLETE", "PRUNED")))
-        .order_by(TRIALS.c.ordinal)
-    )
+    query = _finished_query(study_id)
     if key is not None:
         query = query.where(TRIALS.c.key == key)
     with records.transaction() as connection:
-        return [_finished(row, str(row["datetime_complete"])) for row in connection.execute(query).mappings()]
+        return _read(connection, query)
+
+
+class History:
+    """The finished trials of a study for a process that asks again and again: each is read once, as none changes."""
+
+    def __init__(self, records: Records, study_id: int) -> None:
+        self._records, self._study_id = records, study_id
+        self._known: dict[int, Finished] = {}
+
+    def trials(self) -> list[Finished]:
+        """Return every trial that is finished by now, by ordinal."""
+        query = sa.select(TRIALS.c.ordinal).select_from(TRIALS.join(OPTUNA_TRIALS, same_trial()))
+        with self._records.transaction() as connection:
+            ordinals = connection.execute(query.where(*is_finished(self._study_id))).scalars()
+            new = [ordinal for ordinal in ordinals if ordinal not in self._known]
+            if new:
+                found = _finished_query(self._study_id)
+                if len(new) <= FEW:
+                    found = found.where(TRIALS.c.ordinal.in_(new))
+                self._known |= {trial.ordinal: trial for trial in _read(connection, found)}
+        return [self._known[ordinal] for ordinal in sorted(self._known)]
+
+
+def _finished_query(study_id: int) -> sa.Select[Any]:
+    query = _with_scores(TRIALS.join(OPTUNA_TRIALS, same_trial()), OPTUNA_TRIALS.c.datetime_complete)
+    return query.where(*is_finished(study_id))
+
+
+def _read(connection: sa.Connection, query: sa.Select[Any]) -> list[Finished]:
+    # Ordered here: asked to, SQLite reads all of Optuna's trials for each of ours.
+    found = [_finished(row, str(row["datetime_complete"])) for row in connection.execute(query).mappings()]
+    return sorted(found, key=lambda trial: trial.ordinal)
 
 
 def recorded_trial(records: Records, study_id: int, ordinal: int, number: int) -> Finished:

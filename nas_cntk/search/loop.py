@@ -46,6 +46,7 @@ class _Run:
     limits: Limits
     observer: Observer
     owner: Owner
+    history: trials.History
 
     @property
     def start(self) -> Sequence[Mapping[str, Any]]:
@@ -77,7 +78,9 @@ def run(
     owner = Owner.current()
     with optuna_errors(records), leases.heartbeat(records, owner):
         optuna_study = optuna.load_study(study_name=study.name, storage=storage)
-        whole = _Run(records, optuna_study, study, evaluation, limits, observer, owner)
+        whole = _Run(
+            records, optuna_study, study, evaluation, limits, observer, owner, trials.History(records, study.study_id)
+        )
         while True:
             whole.tell()  # first what a process left that was killed: a sampler is to know of it
             ended = limits.ends()
@@ -114,7 +117,7 @@ def _round(run: _Run, held: Sequence[Lease]) -> None:
         # A zombie RUNNING trial would be counted by TPE as a bad one, and change what it proposes next.
         for number in leases.zombies(run.records, run.study.study_id, run.owner):
             fail(run.optuna, number)
-        earlier = trials.finished_trials(run.records, run.study.study_id)
+        earlier = run.history.trials()
         settled: list[_Settled] = []  # recorded with the others: what is asked after a kill must find the same records
         waiting: list[Candidate] = []
         for lease in held:
@@ -135,7 +138,7 @@ def _round(run: _Run, held: Sequence[Lease]) -> None:
                 twins = [c for c in waiting if c not in ready and c.key in keys]
                 _judge(run, ready, twins, settled, earlier)
                 settled, waiting = [], [c for c in waiting if c.key not in keys]
-                earlier = trials.finished_trials(run.records, run.study.study_id) if waiting else earlier
+                earlier = run.history.trials() if waiting else earlier
             elif run.limits.ends() is not None:
                 raise KeyboardInterrupt
             else:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from nas_cntk.errors import RecordsError
 from nas_cntk.records import migrations, studies, validations
 from nas_cntk.records.migrations import MIGRATIONS, open_records
-from nas_cntk.records.tables import METADATA, SCHEMA
+from nas_cntk.records.tables import METADATA, SCHEMA, TRIALS
 from nas_cntk.records.validations import Validation
 from nas_cntk.report.board import load_board
 
@@ -125,5 +125,7 @@ def test_the_migrations_make_exactly_the_tables_that_the_queries_use(tmp_path: P
         made = {
             name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()
         }
+        indexes = {index["name"]: index["column_names"] for index in inspector.get_indexes("ncntk_trials")}
     records.close()
     assert made == {name: set(table.columns.keys()) for name, table in METADATA.tables.items()}
+    assert indexes == {index.name: index.columns.keys() for index in TRIALS.indexes}
