@@ -1,4 +1,4 @@
-"""Many machines: the tiles of one kernel computed, and multiplied, by the workers of a Dask cluster.
+"""Many machines: candidates, or the tiles of one kernel, computed by the workers of a Dask cluster.
 
 The only room that knows Dask.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nas_cntk.cluster.candidates import Candidates, candidates_of
 from nas_cntk.cluster.client import open_cluster
 from nas_cntk.cluster.products import Products
 from nas_cntk.cluster.tiles import Tiles
 
-__all__ = ["Products", "Tiles", "engine_of", "open_cluster"]
+__all__ = ["Candidates", "Products", "Tiles", "candidates_of", "engine_of", "open_cluster"]
 
 
 @contextmanager

@@ -137,6 +137,10 @@ Cluster = Annotated[
     str | None,
     typer.Option(help="Compute the tiles of full kernels on a Dask cluster: tcp://HOST:8786, or local:N processes."),
 ]
+SearchCluster = Annotated[
+    str | None,
+    typer.Option("--cluster", help="Score candidates on a Dask cluster: tcp://HOST:8786, or local:N processes."),
+]
 Config = Annotated[
     str | None,
     typer.Option(

@@ -30,6 +30,7 @@ from nas_cntk.commands.options import (
     Sampler,
     SamplerSetting,
     ScoreNames,
+    SearchCluster,
     Seed,
     ShowConfig,
     Siblings,
@@ -75,6 +76,7 @@ def search(
     start_from: StartFrom = None,
     start_trials: StartTrials = None,
     workers: Workers = 1,
+    cluster: SearchCluster = None,
     study: Annotated[
         str | None,
         typer.Option(autocompletion=completion.studies, help="Name; an existing study of equal identity goes on."),
@@ -110,9 +112,20 @@ def search(
         data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
     )
     options = _options(
-        trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level, siblings, batch
+        trials,
+        timeout,
+        max_trial_seconds,
+        backend,
+        sampler,
+        sampler_setting,
+        workers,
+        cluster,
+        prune_level,
+        siblings,
+        batch,
     )
-    options = replace(options, start_from=start_from, start_trials=parse_trials(start_trials), asked=as_asked(ctx))
+    starts = parse_trials(start_trials)
+    options = replace(options, start_from=start_from, start_trials=starts, asked=as_asked(ctx))
     with search_view(console_of(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.search(db, study, problem, options, view)
     _end(view, ended, db, quiet, json_lines)
@@ -133,6 +146,7 @@ def resume(
     siblings: Siblings = None,
     batch: Batch = None,
     workers: Workers = 1,
+    cluster: SearchCluster = None,
     data: Annotated[str | None, typer.Option(help="Where the study's data are now, if they moved.")] = None,
     db: Db = DEFAULT_DB,
     quiet: Quiet = False,
@@ -151,7 +165,17 @@ def resume(
     from nas_cntk.search import session
 
     options = _options(
-        trials, timeout, max_trial_seconds, backend, sampler, sampler_setting, workers, prune_level, siblings, batch
+        trials,
+        timeout,
+        max_trial_seconds,
+        backend,
+        sampler,
+        sampler_setting,
+        workers,
+        cluster,
+        prune_level,
+        siblings,
+        batch,
     )
     with search_view(console_of(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
@@ -241,6 +265,7 @@ def _options(
     sampler: str | None,
     settings: list[str] | None,
     workers: int,
+    cluster: str | None,
     prune_level: float | None,
     siblings: bool | None,
     batch: int | None,
@@ -256,6 +281,7 @@ def _options(
         sampler,
         parse_settings(settings or []),
         workers,
+        cluster,
         prune_level,
         siblings,
         batch,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nas_cntk.architecture import Architecture
-from nas_cntk.errors import IllegalArchitecture, SpaceError
+from nas_cntk.errors import IllegalArchitecture, SpaceError, UsageError
 from nas_cntk.search.evaluation import Cancelled, Evaluation, Progress
 from nas_cntk.search.family import Leader, most_siblings, siblings
 from nas_cntk.search.samplers import derived_seed
 from nas_cntk.search.settings import Manner, Problem, identity
 
 if TYPE_CHECKING:
+    from nas_cntk.cluster import Candidates
     from nas_cntk.data import Dataset, Split
     from nas_cntk.scores import Kind
     from nas_cntk.scoring import ArchitectureScores, ScoreKind
@@ -34,6 +35,7 @@ class Bench:
     split: Split
     scores: tuple[ScoreKind, ...]
     backend: str  # resolved: what "auto" stands for here
+    cluster: Candidates | None = None  # whose workers score, each candidate by itself
 
     @property
     def subset(self) -> int:
@@ -122,20 +124,23 @@ class Bench:
         """
         from nas_cntk.scoring import score_family
 
+        images = self.split.x, self.split.y, self.split.x_holdout, self.split.y_holdout
+        settings: dict[str, Any] = {
+            "score": self.problem.score,
+            "ridge": self.problem.ridge,
+            "dtype": self.problem.dtype,
+            "num_classes": self.dataset.num_classes,
+            "seed": derived_seed(self.problem.seed, 0, 3),
+        }
+        if self.cluster is not None:
+            return self.cluster.score(family, images, settings, sizes, progress, cancelled)
         return score_family(
             family,
-            self.split.x,
-            self.split.y,
-            self.split.x_holdout,
-            self.split.y_holdout,
-            score=self.problem.score,
-            ridge=self.problem.ridge,  # type: ignore[arg-type]
+            *images,
+            **settings,
             backend=self.backend,
-            dtype=self.problem.dtype,
-            num_classes=self.dataset.num_classes,
             networks=networks,
             sizes=sizes,
-            seed=derived_seed(self.problem.seed, 0, 3),
             rungs=self.split.rungs if at_rung is not None else (),
             at_rung=at_rung,
             progress=progress,
@@ -145,10 +150,22 @@ class Bench:
     def evaluation(self, space: Space, rate: float | None, manner: Manner) -> Evaluation:
         """Return what the loop needs; `rate` in entry-layers/s, None where no kernel is needed.
 
-        Candidates are dropped at rungs where the manner says so and the scores allow it.
+        Candidates are dropped at rungs where the manner says so and the scores allow it. A cluster takes no siblings.
+
+        Raises:
+            UsageError: on what needs this process, and is asked of a cluster.
         """
         from nas_cntk.search import rungs
 
+        if self.cluster is not None:
+            if manner.prune_level > 0:
+                raise UsageError("--prune-level compares candidates as they are scored; leave it or --cluster out")
+            if self.networks and "network" in space.optional:
+                raise UsageError(
+                    f"{', '.join(self.networks)} are scores of networks that space {space.name} builds itself, here;"
+                    " leave --cluster out, and use --workers"
+                )
+            manner = replace(manner, siblings=False)
         shape, classes = self.dataset.image_shape, self.dataset.num_classes
         # What a space counts and builds hangs on a proposal's parameters. Equal keys are equal functions.
         parameters: dict[str, dict[str, Any]] = {}
@@ -216,7 +233,7 @@ class Forecast:
         return self.mean * trials * (1.0 - skipped)
 
 
-def set_up(problem: Problem, backend: str) -> Bench:
+def set_up(problem: Problem, backend: str, cluster: Candidates | None = None) -> Bench:
     """Load and check everything that a problem names.
 
     Raises:
@@ -235,7 +252,7 @@ def set_up(problem: Problem, backend: str) -> Bench:
     )
     dataset = data.standardise(dataset)
     split = data.split(dataset, problem.subset, problem.holdout, problem.seed)
-    return Bench(problem, dataset, split, scores, resolved)
+    return Bench(problem, dataset, split, scores, resolved, cluster)
 
 
 def measured_rate(bench: Bench) -> float | None:

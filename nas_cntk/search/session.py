@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas_cntk.cluster.candidates import candidates_of
 from nas_cntk.errors import StudyError, UsageError
 from nas_cntk.records import studies, trials
 from nas_cntk.records.database import Records
@@ -80,21 +82,19 @@ def search(db: str, name: str | None, problem: Problem, options: Options, screen
         problem = replace(problem, score=tuple(kind.name for kind in parse_scores(space.score)))
     sampler = choose_sampler(options.sampler, options.sampler_settings, len(problem.score))
     records = open_records(db, write=True)
-    try:
+    with closing(records), candidates_of(options.cluster, options.backend or "auto") as cluster:
         known = studies.study_names(records)
         if name is not None and name not in known:
             studies.check_name(name)
         if name is not None and known.get(name):
             study = studies.find_study(records, name)
-            bench = set_up(problem, options.backend or _text(study.config["backend"]))
+            bench = set_up(problem, options.backend or _text(study.config["backend"]), cluster)
             check_identity(name, study.identity, bench.identity(space))
             _check_start(study, options)
             return _continue(records, study, bench, space, options, screen, clock)
         start = _start(records, space, options)
-        bench = set_up(problem, options.backend or "auto")
+        bench = set_up(problem, options.backend or "auto", cluster)
         return _begin(records, name, bench, space, sampler, options, start, screen, clock)
-    finally:
-        records.close()
 
 
 def resume(db: str, name: str | None, options: Options, screen: Screen, *, data: str | None = None) -> Ended:
@@ -105,8 +105,7 @@ def resume(db: str, name: str | None, options: Options, screen: Screen, *, data:
     """
     clock = time.monotonic()
     open_records(db, write=False).close()  # a missing database is an error here, and not made
-    records = open_records(db, write=True)
-    try:
+    with closing(open_records(db, write=True)) as records:
         study = studies.find_study(records, name)
         problem = _stored_problem(study.config)
         if data is not None:
@@ -116,11 +115,10 @@ def resume(db: str, name: str | None, options: Options, screen: Screen, *, data:
             target = options.trials or study.target
             return Ended(study.name, "complete", _finished(records, study), target)
         space = load_space(problem.space)
-        bench = set_up(problem, options.backend or _text(study.config["backend"]))
-        check_identity(study.name, study.identity, bench.identity(space))
-        return _continue(records, study, bench, space, options, screen, clock)
-    finally:
-        records.close()
+        with candidates_of(options.cluster, options.backend or "auto") as cluster:
+            bench = set_up(problem, options.backend or _text(study.config["backend"]), cluster)
+            check_identity(study.name, study.identity, bench.identity(space))
+            return _continue(records, study, bench, space, options, screen, clock)
 
 
 def work(order: workers.Order, ends: Callable[[], str | None], observer: Observer) -> str:
@@ -130,11 +128,11 @@ def work(order: workers.Order, ends: Callable[[], str | None], observer: Observe
         NasCntkError: if the study, its data or its space are not as they were.
     """
     records = open_records(order.db, write=True)
-    try:
+    with closing(records), candidates_of(order.cluster, order.backend) as cluster:
         study = studies.find_study(records, order.study)
         problem = replace(_stored_problem(study.config), data=order.data)
         space = load_space(problem.space)
-        bench = set_up(problem, order.backend)
+        bench = set_up(problem, "auto" if cluster is not None else order.backend, cluster)
         check_identity(study.name, study.identity, bench.identity(space))
         storage = open_storage(records)
         limits = Limits(study.target, order.max_trial_seconds, ends)
@@ -144,8 +142,6 @@ def work(order: workers.Order, ends: Callable[[], str | None], observer: Observe
             )
         finally:
             storage.engine.dispose()
-    finally:
-        records.close()
 
 
 def _begin(
@@ -160,7 +156,8 @@ def _begin(
     clock: float,
 ) -> Ended:
     limit = options.max_trial_seconds or DEFAULT_TRIAL_SECONDS
-    manner = Manner.of({}, options)
+    kept = Manner.of({}, options)
+    manner = _spread(kept, bench, options)
     rate = measured_rate(bench)
     target = options.trials or DEFAULT_TRIALS
     expected = forecast(bench.evaluation(space, rate, manner), bench.problem.seed, limit, target)
@@ -175,7 +172,7 @@ def _begin(
             **asdict(bench.problem),
             "backend": options.backend or "auto",
             "max_trial_seconds": limit,
-            **asdict(manner),
+            **asdict(kept),
             "image_shape": list(bench.dataset.image_shape),
             "num_classes": bench.dataset.num_classes,
             "asked": options.asked,
@@ -198,6 +195,13 @@ def _begin(
         screen,
         clock,
     )
+
+
+def _spread(manner: Manner, bench: Bench, options: Options) -> Manner:
+    """Return the manner of this run: a cluster's threads are shared by its processes, if nobody says otherwise."""
+    if bench.cluster is None or options.batch is not None or manner.batch > 1:
+        return manner
+    return replace(manner, batch=-(-bench.cluster.threads() // options.workers))
 
 
 def _start(records: Records, space: Space, options: Options) -> Start | None:
@@ -254,7 +258,8 @@ def _continue(
     stored_limit = study.config["max_trial_seconds"]
     assert isinstance(stored_limit, (int, float))
     limit = options.max_trial_seconds or float(stored_limit)
-    manner = Manner.of(study.config, options)
+    chosen = Manner.of(study.config, options)
+    manner = _spread(chosen, bench, options)
     changed = studies.change_study(
         records,
         study,
@@ -263,7 +268,7 @@ def _continue(
         config={
             "backend": options.backend or study.config["backend"],
             "max_trial_seconds": limit,
-            **asdict(manner),
+            **asdict(chosen),
             "data": bench.problem.data,
             "space": bench.problem.space,
         },
@@ -293,14 +298,16 @@ def _run(records: Records, storage: Any, plan: Plan, options: Options, screen: S
             if options.workers > 1:
                 left = None if deadline is None else deadline - time.monotonic()
                 problem = plan.bench.problem
+                cluster = plan.bench.cluster
                 order = workers.Order(
                     records.location.argument,
                     plan.study.name,
                     problem.data,
-                    plan.bench.backend,
+                    plan.bench.backend if cluster is None else cluster.backend,
                     plan.max_trial_seconds,
                     plan.manner,
                     left,
+                    None if cluster is None else cluster.address,
                 )
                 how = workers.run(records, plan.study, order, options.workers, ends, screen)
             else:

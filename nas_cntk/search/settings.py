@@ -52,6 +52,7 @@ class Options:
     sampler: str | None = None
     sampler_settings: Mapping[str, object] | None = None
     workers: int = 1  # processes
+    cluster: str | None = None  # whose workers score, as `cluster.open_cluster` reads it
     prune_level: float | None = None
     siblings: bool | None = None
     batch: int | None = None

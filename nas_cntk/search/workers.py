@@ -54,6 +54,7 @@ class Order:
     max_trial_seconds: float
     manner: Manner
     seconds: float | None  # after which it begins nothing more
+    cluster: str | None = None  # a scheduler's address
 
     @classmethod
     def read(cls, line: str) -> Order:
