@@ -6,16 +6,26 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
 
 SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}  # of every group of commands
 
 
 def console_of(*, stderr: bool = False) -> Console:
-    """Return a console that colours nothing by itself."""
-    from rich.console import Console
+    """Return a console that colours nothing by itself, and prints no escape sequence that a name may hold."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
-    return Console(stderr=stderr, highlight=False)
+    from nas_cntk.report.text import clean
+
+    class Clean(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(clean(segment.text, "\n"), segment.style)
+
+    return Clean(stderr=stderr, highlight=False)
 
 
 def print_next(console: Console, command: str) -> None:

@@ -12,7 +12,7 @@ from command_line import Run
 from hostile_study import CLASSES, STUDY, Reported
 from page_reader import Element, read_page
 
-from nas_cntk.report.html.rendering import clean
+from nas_cntk.report.text import clean
 from nas_cntk.report.html.report import default_name
 
 SECTIONS = ("leaderboard", "history", "proxy", "cost", "architectures", "mistakes", "reproduce")
