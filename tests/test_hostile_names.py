@@ -1,4 +1,4 @@
-"""Names that try to be more than text, of studies, classes, files and folders: through every command that shows them."""
+"""Names of studies, classes, files and folders that try to be more than text, through the commands that show them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLASSES = (
     b"'; DROP TABLE ncntk_trials; --",
     b"%s%n {0} [red]x[-red]",
     b"\xff\xfe no text",
-    "z".encode() * 200,
+    b"z" * 200,
 )
 STUDY = "'; DROP TABLE ncntk_trials; --<b>%s{0}[red]x[/red]"
 SPACE = """

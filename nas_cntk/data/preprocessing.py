@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from nas_cntk.data.dataset import Dataset
 
 CHUNK_VALUES = 1 << 19  # pixel values worked on at a time: 4 MiB in float64, near the processor
+MAX_COPIED_VALUES = 1 << 24  # in float64 at a time, 128 MiB
 MAX_RANKED_VALUES = 1 << 24  # sorting more float pixels than this would take longer than reading them
 
 
@@ -45,26 +47,32 @@ def area_average(x: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
     return np.swapaxes(_average_rows(np.swapaxes(rows, 1, 2), size[1]), 1, 2)
 
 
-def overlap_weights(size: int, new_size: int) -> NDArray[np.float64]:
-    """Weights (new_size, size) of one axis: the shared length over the length of an output pixel.
+def overlap_weights(size: int, new_size: int, pixel: int) -> tuple[int, NDArray[np.float64]]:
+    """Where an output pixel of one axis begins in the input, and the weights of the input pixels that it overlaps.
 
-    Lengths are counted in units of 1/new_size of an input pixel, in which all edges are integers.
+    A weight is the shared length over the length of an output pixel. Lengths are counted in units of 1/new_size of an
+    input pixel, in which all edges are integers.
     """
-    new = np.arange(new_size)[:, None] * size
-    old = np.arange(size)[None, :] * new_size
+    first, end = pixel * size // new_size, -(-(pixel + 1) * size // new_size)
+    new, old = pixel * size, np.arange(first, end) * new_size
     shared = np.minimum(new + size, old + new_size) - np.maximum(new, old)
     weights: NDArray[np.float64] = np.maximum(shared, 0) / float(size)
-    return weights
+    return first, weights
 
 
 def _average_rows(x: NDArray[Any], new_size: int) -> NDArray[np.float64]:
     """Axis 1 of x averaged to ``new_size``, one output row at a time so that no whole copy is needed."""
     n, size, *rest = x.shape
     out = np.empty((n, new_size, *rest), dtype=np.float64)
-    weights = overlap_weights(size, new_size)
     for i in range(new_size):
-        first, end = i * size // new_size, -(-(i + 1) * size // new_size)
-        out[:, i] = np.tensordot(weights[i, first:end], x[:, first:end].astype(np.float64), axes=(0, 1))
+        first, weights = overlap_weights(size, new_size, i)
+        # In one go, but for images whose copy in float64 would be large: a photograph brought to a few pixels.
+        step = max(1, MAX_COPIED_VALUES // max(1, n * math.prod(rest)))
+        for start in range(0, len(weights), step):
+            some = weights[start : start + step]
+            rows = x[:, first + start : first + start + len(some)]
+            part = np.tensordot(some, rows.astype(np.float64), axes=(0, 1))
+            out[:, i] = part if start == 0 else out[:, i] + part
     return out
 
 

@@ -146,6 +146,8 @@ def _architecture(folder: Path, manifest: Manifest) -> Architecture:
 
     if not (folder / ARCHITECTURE).exists():
         raise ModelError(f"{folder} has no {ARCHITECTURE}; export the model again")
+    if not (folder / ARCHITECTURE).is_file():
+        raise ModelError(f"{folder / ARCHITECTURE} is no regular file; export the model again")
     try:
         architecture = read_architecture(str(folder / ARCHITECTURE))
         architecture.check(manifest.image_shape)
