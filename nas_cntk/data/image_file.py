@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+MAX_SIDE = 1 << 16  # pixels; no camera has a line of millions, and resizing one takes gigabytes
 MAX_FILE_BYTES = 1 << 29  # more than an uncompressed image of the most pixels
 STRIP_PIXELS = 1 << 20  # converted at a time
 ORIENTATION = 0x0112  # EXIF: from 5 on, the image lies on its side
@@ -47,7 +48,11 @@ def open_image(path: Path) -> Image.Image:
         raise DataError("empty file")
     if size > MAX_FILE_BYTES:  # some formats are read whole before anything is known of them
         raise DataError(f"{size:,} bytes")
-    return Image.open(path, formats=FORMATS)
+    image = Image.open(path, formats=FORMATS)
+    if max(image.size) > MAX_SIDE:
+        image.close()
+        raise DataError(f"{image.height:,} x {image.width:,} pixels")
+    return image
 
 
 def header_of(path: Path) -> Header:

@@ -121,7 +121,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelError(f'{path} is no model.json ("format" must be {FORMAT!r}); export the model again')
     if document.get("version") != VERSION:
         found = str(document.get("version"))[:20]
-        raise ModelError(f"{path} has version {found}, this program reads {VERSION}; export the model again with it")
+        raise ModelError(f"{path} has version {found!r}, this program reads {VERSION}; export the model again with it")
     try:
         return _manifest(document)
     except _Wrong as wrong:

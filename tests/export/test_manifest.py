@@ -50,7 +50,7 @@ def put(value: Any, *path: str) -> Callable[[dict[str, Any]], object]:
     "change, message",
     [
         (cut("format"), "is no model.json"),
-        (put(2, "version"), "has version 2, this program reads 1"),
+        (put(2, "version"), "has version '2', this program reads 1"),
         (put("svm", "kind"), "\"kind\" is 'svm'"),
         (cut("classes"), '"classes" is missing'),
         (put(["a"], "classes"), "two or more different names"),

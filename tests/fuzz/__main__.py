@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from fuzz.harness import Reader, fuzz, peak_memory, seeded
@@ -55,6 +56,7 @@ def parent(name: str, numbers: range, seed: int) -> int:
 def child(reader: Reader, numbers: range, seed: int, at: Path) -> int:
     """Run a reader here, and note in a file which input is read."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    warnings.simplefilter("error")  # as in the tests: a warning is no line of ours
     with at.open("r+") as file:
 
         def note(number: int) -> None:

@@ -105,7 +105,7 @@ def _png(rng: Random, content: bytes) -> bytes:
         case 0:
             head = bytearray(chunks[0][1])
             place = rng.choice((0, 4))
-            head[place : place + 4] = (rng.choice((*EXTREMES, 3, 5, 90, 9000)) % 2**32).to_bytes(4, "big")
+            head[place : place + 4] = (rng.choice((*EXTREMES, 3, 5, 90, 3000)) % 2**32).to_bytes(4, "big")
             chunks[0] = (b"IHDR", bytes(head))
         case 1:
             chunks[where] = (kind, spoiled_bytes(rng, body))

@@ -38,7 +38,7 @@ def run(rng: Random, folder: Path) -> None:
     if x is None:
         return
     scores = model.scores(x.astype(np.float32))
-    assert scores.shape == (2, len(model.classes))
+    assert scores.shape == (2, len(model.classes)) and np.isfinite(scores).all()
 
 
 @cache
