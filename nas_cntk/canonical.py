@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WORK_LIMIT = 5_000_000  # edges looked at while breaking ties; an architecture of this symmetry has no use
 
-MOST_TIMES = 2**63  # that a sum may hold one branch: sums of sums multiply it, and no kernel is finite long before
+MOST_TIMES = 10**4000  # that a sum may hold one branch: Python writes no longer numbers, and no kernel is finite
 
 Value = tuple[tuple[int, int], ...]  # a sum of atoms: (atom, multiplicity), sorted by atom
 
@@ -54,7 +54,7 @@ def simplify(nodes: Sequence[Node], indices: Sequence[int]) -> tuple[tuple[Atom,
                 total[atom] = total.get(atom, 0) + multiplicity
         if max(total.values(), default=0) > MOST_TIMES:
             raise ArchitectureError(
-                f"the sums up to node {index} hold one branch more than {MOST_TIMES:.0e} times; add it fewer times"
+                f"the sums up to node {index} hold one branch more than 10^4000 times; add it fewer times"
             )
         reads = tuple(sorted(total.items()))
         if isinstance(node.op, ops.Add):

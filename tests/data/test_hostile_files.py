@@ -346,7 +346,7 @@ def test_pipes_devices_and_endless_files_among_images(tmp_path: Path) -> None:
     reasons = dict(loaded.left_out)
     assert reasons["a/pipe.png"] == "no regular file" and reasons["a/endless.webp"] == "1,099,511,627,776 bytes"
     assert reasons["a/line.bmp"] == "1 x 80,000,000 pixels" and reasons["a/loop.png"] == "no regular file"
-    assert "pipe.png" in str(caught.value)
+    assert "endless.webp" in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("target", ["/dev/zero", "/etc/hostname", ".."])
