@@ -86,7 +86,10 @@ def fuzz(
             about_to(number)
             folder = root / str(number)
             folder.mkdir()
-            problem = _one(reader, seeded(reader.name, seed, number), folder, figures)
+            try:
+                problem = _one(reader, seeded(reader.name, seed, number), folder, figures)
+            except KeyboardInterrupt:  # the figures so far are worth having
+                break
             _empty(folder)
             if problem is not None:
                 figures.failures.append(

@@ -89,6 +89,16 @@ def test_memory_time_and_hangs_are_failures(monkeypatch: pytest.MonkeyPatch) -> 
     assert "still reading" in fuzz(Reader("hangs", hangs), range(1)).failures[0]
 
 
+def test_ctrl_c_keeps_the_figures_so_far() -> None:
+    numbers = iter(range(10))
+
+    def run(rng: Random, folder: Path) -> None:
+        if next(numbers) == 3:
+            raise KeyboardInterrupt
+
+    assert fuzz(Reader("stopped", run), range(10)).accepted == 3
+
+
 def test_the_same_seed_gives_the_same_input() -> None:
     content, document = bytes(range(256)), {"nodes": [{"op": "conv", "kernel": 3, "inputs": [0]}] * 4}
     for number in range(50):
