@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -129,7 +130,12 @@ def images_of(x: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _labels(y: NDArray[Any]) -> NDArray[Any]:
-    """Labels with byte strings decoded; dtypes are judged where all readers meet."""
+    """Labels with byte strings decoded; dtypes are judged where all readers meet.
+
+    Raises: DataError for strings that are none: NumPy takes any four bytes for a letter.
+    """
+    if y.dtype.kind == "U" and y.nbytes and np.ascontiguousarray(y).reshape(-1).view(np.uint32).max() > sys.maxunicode:
+        raise DataError("labels are strings that hold no Unicode: store text")
     if y.dtype.kind != "S":
         return y
     try:

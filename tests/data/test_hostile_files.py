@@ -99,6 +99,13 @@ def test_forged_arrays_are_refused(case: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_strings_of_no_letters_are_no_labels(tmp_path: Path) -> None:
+    letters = np.array([[65, 0], [0x110000, 66]] * 10, dtype=np.uint32).view("<U2")[:, 0]
+    np.savez(tmp_path / "a.npz", x=X, y=letters)
+    with pytest.raises(DataError, match="hold no Unicode"):
+        data.load(f"npz:{tmp_path}/a.npz")
+
+
 class Touches:
     """Unpickled by a careless reader, this leaves a file behind."""
 

@@ -114,7 +114,9 @@ def spoiled_document(rng: Random, document: Any, odd: tuple[Any, ...] = ODD_VALU
             case 1:
                 holder[name] = copy.deepcopy(rng.choice(odd))
             case 2 if isinstance(value, (int, float)) and not isinstance(value, bool):
-                holder[name] = rng.choice((value + 1, value - 1, -value, value * 2, float(value), str(value)))
+                holder[name] = rng.choice(
+                    (value + 1, value - 1, -value, value * 2, float(value % 2**64), str(value % 2**64))
+                )
             case 3 if isinstance(holder, list):
                 holder.insert(rng.randrange(len(holder) + 1), copy.deepcopy(value))
             case 3:
