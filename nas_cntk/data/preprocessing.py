@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_cntk.data.dataset import Dataset
+from nas_cntk.errors import DataError
 
 CHUNK_VALUES = 1 << 19  # pixel values worked on at a time: 4 MiB in float64, near the processor
 MAX_COPIED_VALUES = 1 << 24  # in float64 at a time, 128 MiB
@@ -81,6 +82,8 @@ def standardise(dataset: Dataset) -> Dataset:
 
     Computed in float64, stored in float32. A constant channel is only shifted. The content keys, which
     come from the pixels as they were read, and the fingerprint stay.
+
+    Raises: DataError where images are too far from the training images for float32.
     """
     x_train, x_test = np.ascontiguousarray(dataset.x_train), np.ascontiguousarray(dataset.x_test)
     mean, deviation = channel_moments(x_train)
@@ -113,7 +116,10 @@ def _affine(x: NDArray[np.float32], mean: NDArray[np.float64], deviation: NDArra
     out = np.empty(x.shape, dtype=np.float32)
     centre, scale = _tiled(mean, x), _tiled(deviation, x)
     for flat, result in zip(_flat(x), _flat(out), strict=True):
-        np.divide(flat - centre, scale, out=result, casting="same_kind")
+        with np.errstate(over="ignore"):
+            np.divide(flat - centre, scale, out=result, casting="same_kind")
+        if not np.isfinite(result).all():
+            raise DataError("pixel values are too far from those of the training images: scale all images alike")
     return out
 
 

@@ -22,4 +22,5 @@ def check(loaded: data.Dataset) -> None:
     assert loaded.num_classes >= 2 and len(loaded.x_train) and len(loaded.fingerprint) == 32
     assert all(isinstance(name, str) for name in loaded.classes)
     assert all(len(note.splitlines()) == 1 for note in loaded.notes)
-    assert np.isfinite(data.standardise(loaded).x_train).all()
+    standardised = data.standardise(loaded)
+    assert np.isfinite(standardised.x_train).all() and np.isfinite(standardised.x_test).all()
