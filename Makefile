@@ -1,7 +1,8 @@
 # make search    install everything into .venv, then a real search on the bundled digits
 # make test      the tests
 # make check     the whole gate: format, lint, types, docs/cli.md up to date, tests
-# make drills    kills, locks, full disks, several processes: half an hour, with figures
+# make drills    kills, locks, full disks, several processes, sanitizers: half an hour and more, with figures
+# make fuzz      every reader of files on FUZZ_COUNT=100000 spoiled inputs: an hour or more, with figures
 # make bench     the benchmarks, correctness first
 # make docs      the documentation as a site in site/, warnings as errors
 # make clean     remove .venv and what was built (never runs/)
@@ -13,6 +14,8 @@ PYTHON ?= python3
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
 PYTEST_PROCESSES ?= 2
+FUZZ_COUNT ?= 100000
+FUZZ_ARGS ?=
 
 BIN := .venv/bin
 SOURCES := $(shell find nas_cntk search_spaces -type f -not -path '*/__pycache__/*' -not -name '*.so' 2>/dev/null) CMakeLists.txt README.md LICENSE
@@ -23,7 +26,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: install search test check drills bench docs clean
+.PHONY: install search test check drills fuzz bench docs clean
 
 install: .venv/.package
 
@@ -41,7 +44,10 @@ check: install
 	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 drills: install
-	$(BIN)/pytest -q --long tests/drills $(PYTEST_ARGS)
+	$(BIN)/pytest -q --long tests/drills tests/native/test_sanitized.py $(PYTEST_ARGS)
+
+fuzz: install
+	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(FUZZ_COUNT) $(FUZZ_ARGS)
 
 bench: install
 	$(BIN)/python benchmarks

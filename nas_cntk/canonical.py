@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WORK_LIMIT = 5_000_000  # edges looked at while breaking ties; an architecture of this symmetry has no use
 
+MOST_TIMES = 10**4000  # that a sum may hold one branch: Python writes no longer numbers, and no kernel is finite
+
 Value = tuple[tuple[int, int], ...]  # a sum of atoms: (atom, multiplicity), sorted by atom
 
 
@@ -38,6 +40,9 @@ def simplify(nodes: Sequence[Node], indices: Sequence[int]) -> tuple[tuple[Atom,
     Args:
         nodes: the live nodes in topological order.
         indices: their indices in the architecture, which `Node.inputs` refer to.
+
+    Raises:
+        ArchitectureError: if a sum of sums holds a branch more than `MOST_TIMES`.
     """
     atoms: list[Atom] = []
     weightless: dict[tuple[object, ...], int] = {}
@@ -47,6 +52,10 @@ def simplify(nodes: Sequence[Node], indices: Sequence[int]) -> tuple[tuple[Atom,
         for i in node.inputs:
             for atom, multiplicity in values[i]:
                 total[atom] = total.get(atom, 0) + multiplicity
+        if max(total.values(), default=0) > MOST_TIMES:
+            raise ArchitectureError(
+                f"the sums up to node {index} hold one branch more than 10^4000 times; add it fewer times"
+            )
         reads = tuple(sorted(total.items()))
         if isinstance(node.op, ops.Add):
             values[index] = reads
@@ -65,7 +74,8 @@ def key(nodes: Sequence[Node], indices: Sequence[int]) -> str:
     """Return the canonical key of live nodes, 32 hexadecimal digits.
 
     Raises:
-        ArchitectureError: if the graph is so symmetric that its ties cannot be broken within `WORK_LIMIT`.
+        ArchitectureError: if the graph is so symmetric that its ties cannot be broken within `WORK_LIMIT`, or as
+            `simplify`.
     """
     atoms, _ = simplify(nodes, indices)
     return hashlib.sha256(_Canonical(atoms).form().encode()).hexdigest()[:32]

@@ -13,6 +13,7 @@ import typer
 from nas_cntk.commands import benchmark, board, data, database, doctor, model, paper, search, studies, validate
 from nas_cntk.commands.output import SETTINGS
 from nas_cntk.errors import NasCntkError, UsageError
+from nas_cntk.report.text import clean
 
 # In the order of --help.
 COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
@@ -74,5 +75,5 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 
 def _fail(message: str, code: int) -> None:
     sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {clean(message)}", file=sys.stderr)
     sys.exit(code)

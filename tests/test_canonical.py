@@ -302,3 +302,17 @@ def test_nasbench201_has_5260_different_cells() -> None:
         arch = cell(edges)
         keys.add("dead" if arch is None else arch.key)
     assert len(keys) == 5260
+
+
+@pytest.mark.parametrize("times, count", [(4, 8000), (1000, 3000)])
+def test_sums_of_sums_beyond_any_number_are_an_error(times: int, count: int) -> None:
+    """Each add multiplies how often the conv is in the sum; such a number soon has thousands of digits."""
+    b = Builder()
+    x = b.conv(b.input(), 3)
+    for _ in range(count):
+        x = b.add(*[x] * times)
+    b.dense(b.flatten(x))
+    started = time.perf_counter()
+    with pytest.raises(ArchitectureError, match="hold one branch more than 10.4000 times"):
+        b.build().key  # noqa: B018
+    assert time.perf_counter() - started < 20

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas_cntk.commands.options import LONGEST, MOST_TRIALS, Db, Json, StudyName
 from nas_cntk.commands.output import console_of, print_json, print_next
-from nas_cntk.report.text import DEFAULT_DB
+from nas_cntk.report.text import DEFAULT_DB, clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +49,7 @@ def leaderboard(
     if csv is not None:
         table = by_name.to_csv(rows, chosen or by_name.names_of(board.rows))
         if csv == "-":
-            print(table, end="")
+            print(clean(table, "\n") if sys.stdout.isatty() else table, end="")
             return
         from pathlib import Path
 

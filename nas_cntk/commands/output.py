@@ -7,6 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
 
 UNBOUNDED = 1000  # columns of what is no terminal, where a cut line would be lost
@@ -14,10 +16,21 @@ SETTINGS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None}  
 
 
 def console_of(*, stderr: bool = False) -> Console:
-    """Return a console that colours nothing by itself, and cuts lines to a terminal's width or to $COLUMNS alone."""
-    from rich.console import Console
+    """Return a console that colours nothing by itself and prints no escape sequence that a name may hold.
 
-    console = Console(stderr=stderr, highlight=False)
+    It cuts lines to a terminal's width or to $COLUMNS alone.
+    """
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    from nas_cntk.report.text import clean
+
+    class Clean(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(clean(segment.text, "\n"), segment.style)
+
+    console = Clean(stderr=stderr, highlight=False)
     if not console.is_terminal and not os.environ.get("COLUMNS"):
         console.width = UNBOUNDED
     return console

@@ -116,6 +116,7 @@ def studies_config(
     from nas_cntk.config.of_study import entries_of_study
     from nas_cntk.records import studies
     from nas_cntk.records.migrations import open_records
+    from nas_cntk.report import text
 
     records = open_records(db, write=False)
     try:
@@ -125,7 +126,7 @@ def studies_config(
         records.close()
     asked = found.config.get("asked")
     place = asked.get("config") if isinstance(asked, dict) else None
-    print(f"# study {found.name}, made {found.created}" + (f", from {place}" if place else ""))
+    print(text.clean(f"# study {found.name}, made {found.created}" + (f", from {place}" if place else "")))
     print("\n".join(toml_lines(entries_of_study(found, changes))))
 
 

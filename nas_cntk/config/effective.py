@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from nas_cntk.config.setting import settings_of
+from nas_cntk.report.text import clean
 
 # What an option that is not given comes to, where its default says nothing.
 _IF_NOT_GIVEN = {
@@ -107,8 +108,14 @@ def toml(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(toml, value)) + "]"
     assert isinstance(value, str), value
-    # JSON's strings are TOML's, but for one control character that JSON leaves as it is.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "".join(map(_escaped, json.dumps(value, ensure_ascii=False)))  # JSON's strings are TOML's
+
+
+def _escaped(letter: str) -> str:
+    """A letter, or the escape of one that does something on a terminal; half a surrogate pair has none in TOML."""
+    if letter.isprintable() or "\ud800" <= letter <= "\udfff":
+        return letter
+    return f"\\u{ord(letter):04x}" if ord(letter) < 2**16 else f"\\U{ord(letter):08x}"
 
 
 def _origin(ctx: typer.Context, name: str) -> str:
@@ -121,4 +128,4 @@ def _origin(ctx: typer.Context, name: str) -> str:
 
 
 def _comment(text: str) -> str:
-    return " ".join(text.split())
+    return clean(" ".join(text.split()))

@@ -15,6 +15,8 @@ from nas_cntk.errors import ConfigError, UsageError
 
 COMMANDS = ("search", "resume", "validate")  # that take --config, and that a file may have a table for
 DATABASE_URL = "sqlite:///"
+LARGEST = 64 * 2**10  # bytes; all options written out take two thousand
+MOST_DOTS = 1000  # on a line: reading a key of many parts takes time that grows with their square
 
 
 def use_file(ctx: typer.Context, value: str | None) -> str | None:
@@ -40,14 +42,20 @@ def read_file(path: str) -> dict[str, Any]:
         ConfigError: if it cannot be read, or is no TOML.
     """
     try:
-        text = Path(path).expanduser().read_bytes().decode("utf-8-sig")
+        with Path(path).expanduser().open("rb") as file:
+            content = file.read(LARGEST + 1)
+        text = content.decode("utf-8-sig")
     except (OSError, ValueError, RuntimeError) as error:  # not there; NUL or other bytes; no such user's home
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise ConfigError(f"cannot read {path}: {reason}; give --config a TOML file") from None
+    if len(content) > LARGEST or any(line.count(".") > MOST_DOTS for line in text.splitlines()):
+        raise ConfigError(f"{path} is too large, or has too many dots on a line, to be a file of options; mend it")
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no TOML: {error or 'nested too deeply'}; mend the file") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is no TOML: nested too deeply; mend the file") from None
+    except ValueError as error:  # TOMLDecodeError, and numbers of absurd length or dates of no calendar
+        raise ConfigError(f"{path} is no TOML: {' '.join(str(error).split())[:200]}; mend the file") from None
 
 
 def defaults(

@@ -11,6 +11,7 @@ from typer.models import OptionInfo
 from nas_cntk.errors import UsageError
 
 NOT_IN_FILES = ("config", "show-config")
+LARGEST = 2**63  # beyond every number: TOML itself has none that are larger
 _WORDS = {
     int: "a whole number",
     float: "a number",
@@ -36,6 +37,9 @@ class Setting:
         Raises:
             UsageError: if it is of another type, or out of range; `where` says which file.
         """
+        parts = found.values() if isinstance(found, dict) else found if isinstance(found, list) else (found,)
+        if any(isinstance(part, int) and abs(part) >= LARGEST for part in parts):
+            raise UsageError(f"{where}: {self.key} must be below {LARGEST:.0e}, got {shown(found)}")
         if self.kind is list:
             return self._several(found, where)
         if self.key == "score" and isinstance(found, list):
@@ -91,7 +95,10 @@ def settings_of(command: Any) -> dict[str, Setting]:
 
 def shown(value: object) -> str:
     """Return a value of a file for a message: short, on one line."""
-    text = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value}"
+    try:
+        text = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value}"
+    except (ValueError, RecursionError):
+        return "a number of thousands of digits, or a table of thousands of levels"
     text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."
 

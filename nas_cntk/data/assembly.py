@@ -17,6 +17,7 @@ from nas_cntk.errors import DataError
 
 FINGERPRINT_LETTERS = 32
 FINGERPRINT_VERSION = 1
+LABEL_BYTES = 64  # an image costs this, however small it is, in sorting labels and in its content key
 
 
 def assemble(raw: Raw, spec: str, image_size: int | None) -> Dataset:
@@ -36,6 +37,9 @@ def assemble(raw: Raw, spec: str, image_size: int | None) -> Dataset:
                 "store all images at one size"
             )
     size = _target_size(raw.x, image_size)
+    n = len(raw.x) + (0 if raw.x_test is None else len(raw.x_test))
+    require_budget((n, *size, raw.x.shape[3]), 4, "the dataset")
+    require_budget((n,), LABEL_BYTES + 3 * raw.labels.dtype.itemsize, "the list of labels")
 
     names, y_train = np.unique(raw.labels, return_inverse=True)
     if len(names) < 2:
@@ -52,7 +56,6 @@ def assemble(raw: Raw, spec: str, image_size: int | None) -> Dataset:
         x_test, y_test = raw.x_test, _number(raw.labels_test, names)
     classes = tuple(str(name) for name in names)
 
-    require_budget((len(x_train) + len(x_test), *size, raw.x.shape[3]), 4, "the dataset")
     return Dataset(
         name=raw.name,
         spec=spec,

@@ -20,7 +20,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,16 @@ MD5 = {
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IMAGE_BYTES = 3 * 32 * 32
 MAX_MEMBER_BYTES = 64 << 20  # a batch has 31 MB
-MAX_ARCHIVE_BYTES = 1 << 30  # the unpacked archive has 186 MB: what goes on and on is a bomb
+MAX_ARCHIVE_BYTES = 1 << 29  # the unpacked archive has 186 MB: what goes on and on is a bomb
+MAX_MEMBERS = 10_000  # the archive has 9
+MAX_HEADER_BYTES = 1 << 16  # of a name or other fields that precede a member
+LONG_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 TIMEOUT_SECONDS = 30
 
 
@@ -105,8 +114,10 @@ def _from_archive(path: Path) -> dict[str, bytes]:
     require_file(path, f"{WHAT}; --download fetches it")
     batches: dict[str, bytes] = {}
     try:
-        with _decompressed(path) as plain, tarfile.open(fileobj=_Bounded(plain, path), mode="r|") as archive:
-            for member in archive:
+        with _decompressed(path) as plain, _tar(_Bounded(plain, path)) as archive:
+            for number, member in enumerate(archive):
+                if number >= MAX_MEMBERS:
+                    raise DataError(f"{show(path)} has over {MAX_MEMBERS:,} members: give {WHAT}")
                 name = PurePosixPath(member.name).name
                 if name not in MD5 or name in batches:
                     continue
@@ -135,23 +146,49 @@ def _decompressed(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
+def _tar(stream: Any) -> tarfile.TarFile:
+    return tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member)
+
+
+class _Member(tarfile.TarInfo):
+    """A header of an archive. What precedes a member, its long name or its map of holes, is no way to fill memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in LONG_HEADERS and member.size > MAX_HEADER_BYTES:
+            raise DataError(f"a header of {member.size:,} bytes in an archive: give {WHAT}")
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            member._proc_gnusparse_10()
+        return member
+
+    def _proc_gnusparse_10(self, *_: object) -> None:  # the name by which tarfile calls the other kind of such files
+        raise DataError(f"a file with holes in an archive: give {WHAT}")
+
+
 class _Bounded(io.RawIOBase):
-    """A stream that ends in an error after ``MAX_ARCHIVE_BYTES``."""
+    """A stream that ends in an error after ``MAX_ARCHIVE_BYTES``, and where it is read on long after its end.
+
+    That is what tarfile does, block by block, to pass over a member that declares exabytes.
+    """
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         super().__init__()
-        self._stream, self._path, self._left = stream, path, MAX_ARCHIVE_BYTES
+        self._stream, self._path, self._left, self._ends = stream, path, MAX_ARCHIVE_BYTES, 100
 
     def read(self, size: int = -1) -> bytes:
         block = self._stream.read(size)
         self._left -= len(block)
         if self._left < 0:
             raise DataError(f"{show(self._path)} unpacks to over {MAX_ARCHIVE_BYTES >> 20} MiB: give {WHAT}")
+        self._ends -= not block
+        if self._ends < 0:
+            raise EOFError("it ends within a member")
         return block
 
 
 def _limited(stream: IO[bytes], size: int, what: str) -> bytes:
-    if size > MAX_MEMBER_BYTES:
+    if not 0 <= size <= MAX_MEMBER_BYTES:  # tar has negative numbers
         raise DataError(f"{what} has {size:,} bytes, a batch of CIFAR-10 about 31 million: give {WHAT}")
     content = stream.read(size)
     if len(content) < size:
@@ -203,7 +240,9 @@ class _PlainUnpickler(pickle.Unpickler):
         }
         wanted = f"{module}.{name}"
         if wanted not in known:
-            raise DataError(f"the pickle asks for {wanted!r} and was not run: only arrays and plain values are read")
+            raise DataError(
+                f"the pickle asks for {wanted[:100]!r} and was not run: only arrays and plain values are read"
+            )
         return known[wanted]
 
 

@@ -61,9 +61,16 @@ def visible(folder: Path, root: Path) -> list[Path]:
     """
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for path in entries:
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and _leaves(path, root):
             raise DataError(f"{show(path)} is a link that leaves the folder: copy what it points to instead")
     return entries
+
+
+def _leaves(link: Path, root: Path) -> bool:
+    try:
+        return not link.resolve().is_relative_to(root)
+    except RuntimeError:  # before Python 3.13: a circle of links, which leads nowhere and is no file
+        return False
 
 
 def folders(folder: Path, root: Path) -> list[Path]:

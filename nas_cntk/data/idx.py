@@ -15,6 +15,7 @@ from nas_cntk.data.dataset import Raw
 from nas_cntk.data.sources import Source, one_line, require_budget, require_file, require_folder, show
 from nas_cntk.errors import DataError
 
+BLOCK = 1 << 24  # bytes read at a time
 UBYTE = 0x08  # the type code of unsigned bytes in an IDX header
 WHAT = "a folder with train-images-idx3-ubyte and train-labels-idx1-ubyte, plain or .gz"
 
@@ -85,10 +86,13 @@ def _parse(stream: Any, path: Path, dims: int) -> NDArray[np.uint8]:
         raise DataError(f"{show(path)} is truncated: its header ends early; fetch it again")
     shape = tuple(int(size) for size in np.frombuffer(head, dtype=">u4"))
     require_budget(shape, 1, show(path))
-    due = math.prod(shape)
-    body = stream.read(due + 1)
-    if len(body) < due:
-        raise DataError(f"{show(path)} is truncated: {len(body):,} of {due:,} bytes are there; fetch it again")
-    if len(body) > due:
+    due, found = math.prod(shape), 0
+    body = np.empty(due, dtype=np.uint8)  # read into, so that what unpacks to gigabytes is there once
+    while found < due and (block := stream.read(min(due - found, BLOCK))):
+        body[found : found + len(block)] = np.frombuffer(block, dtype=np.uint8)
+        found += len(block)
+    if found < due:
+        raise DataError(f"{show(path)} is truncated: {found:,} of {due:,} bytes are there; fetch it again")
+    if stream.read(1):
         raise DataError(f"{show(path)} has more than the {due:,} bytes that its header says: fetch it again")
-    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+    return body.reshape(shape)

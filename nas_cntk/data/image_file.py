@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+MAX_SIDE = 1 << 16  # pixels; no camera has a line of millions, and resizing one takes gigabytes
+MAX_FILE_BYTES = 1 << 29  # more than an uncompressed image of the most pixels
+STRIP_PIXELS = 1 << 20  # converted at a time
 ORIENTATION = 0x0112  # EXIF: from 5 on, the image lies on its side
 
 
@@ -39,9 +43,16 @@ def open_image(path: Path) -> Image.Image:
 
     if not path.is_file():
         raise DataError("no regular file")
-    if not path.stat().st_size:
+    size = path.stat().st_size
+    if not size:
         raise DataError("empty file")
-    return Image.open(path, formats=FORMATS)
+    if size > MAX_FILE_BYTES:  # some formats are read whole before anything is known of them
+        raise DataError(f"{size:,} bytes")
+    image = Image.open(path, formats=FORMATS)
+    if max(image.size) > MAX_SIDE:
+        image.close()
+        raise DataError(f"{image.height:,} x {image.width:,} pixels")
+    return image
 
 
 def header_of(path: Path) -> Header:
@@ -65,19 +76,39 @@ def pixels_of(image: Image.Image) -> NDArray[Any]:
     from PIL import ImageOps
 
     image.load()
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
-        deep: NDArray[np.uint16] = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
-        return deep[..., None]
+        return _read(image, 1, np.uint16, lambda part: np.clip(np.asarray(part), 0, 65535)[..., None])
     if image.mode in ("1", "L") and "transparency" not in image.info:
-        return np.asarray(image.convert("L"))[..., None]
+        return _read(image, 1, np.uint8, lambda part: np.asarray(part.convert("L"))[..., None])
     if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA")).astype(np.uint32)
-        pixels = ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+        pixels = _read(image, 3, np.uint8, _on_black)
     else:
-        pixels = np.asarray(image.convert("RGB"))
-    channels = 1 if (pixels == pixels[..., :1]).all() else 3
-    return pixels[..., :channels]
+        pixels = _read(image, 3, np.uint8, lambda part: np.asarray(part.convert("RGB")))
+    gray = all((pixels[rows] == pixels[rows][..., :1]).all() for rows in _strips(image))
+    return pixels[..., :1] if gray else pixels
+
+
+def _read(
+    image: Image.Image, channels: int, dtype: type[Any], convert: Callable[[Image.Image], NDArray[Any]]
+) -> NDArray[Any]:
+    """Return pixels (h, w, channels), converted some rows at a time: a large image is in memory hardly twice."""
+    pixels = np.empty((image.height, image.width, channels), dtype=dtype)
+    for rows in _strips(image):
+        pixels[rows] = convert(image.crop((0, rows.start, image.width, rows.stop)))
+    return pixels
+
+
+def _strips(image: Image.Image) -> Iterator[slice]:
+    """Slices over the rows of an image, of about ``STRIP_PIXELS`` each."""
+    step = max(1, STRIP_PIXELS // image.width)
+    for start in range(0, image.height, step):
+        yield slice(start, min(start + step, image.height))
+
+
+def _on_black(image: Image.Image) -> NDArray[np.uint8]:
+    rgba = np.asarray(image.convert("RGBA")).astype(np.uint32)
+    return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
 
 
 def strict_about_bombs() -> None:

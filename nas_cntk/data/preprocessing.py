@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_cntk.data.dataset import Dataset
+from nas_cntk.errors import DataError
 
 CHUNK_VALUES = 1 << 19  # pixel values worked on at a time: 4 MiB in float64, near the processor
+MAX_COPIED_VALUES = 1 << 24  # in float64 at a time, 128 MiB
 MAX_RANKED_VALUES = 1 << 24  # sorting more float pixels than this would take longer than reading them
 
 
@@ -45,26 +48,32 @@ def area_average(x: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
     return np.swapaxes(_average_rows(np.swapaxes(rows, 1, 2), size[1]), 1, 2)
 
 
-def overlap_weights(size: int, new_size: int) -> NDArray[np.float64]:
-    """Weights (new_size, size) of one axis: the shared length over the length of an output pixel.
+def overlap_weights(size: int, new_size: int, pixel: int) -> tuple[int, NDArray[np.float64]]:
+    """Where an output pixel of one axis begins in the input, and the weights of the input pixels that it overlaps.
 
-    Lengths are counted in units of 1/new_size of an input pixel, in which all edges are integers.
+    A weight is the shared length over the length of an output pixel. Lengths are counted in units of 1/new_size of an
+    input pixel, in which all edges are integers.
     """
-    new = np.arange(new_size)[:, None] * size
-    old = np.arange(size)[None, :] * new_size
+    first, end = pixel * size // new_size, -(-(pixel + 1) * size // new_size)
+    new, old = pixel * size, np.arange(first, end) * new_size
     shared = np.minimum(new + size, old + new_size) - np.maximum(new, old)
     weights: NDArray[np.float64] = np.maximum(shared, 0) / float(size)
-    return weights
+    return first, weights
 
 
 def _average_rows(x: NDArray[Any], new_size: int) -> NDArray[np.float64]:
     """Axis 1 of x averaged to ``new_size``, one output row at a time so that no whole copy is needed."""
     n, size, *rest = x.shape
     out = np.empty((n, new_size, *rest), dtype=np.float64)
-    weights = overlap_weights(size, new_size)
     for i in range(new_size):
-        first, end = i * size // new_size, -(-(i + 1) * size // new_size)
-        out[:, i] = np.tensordot(weights[i, first:end], x[:, first:end].astype(np.float64), axes=(0, 1))
+        first, weights = overlap_weights(size, new_size, i)
+        # In one go, but for images whose copy in float64 would be large: a photograph brought to a few pixels.
+        step = max(1, MAX_COPIED_VALUES // max(1, n * math.prod(rest)))
+        for start in range(0, len(weights), step):
+            some = weights[start : start + step]
+            rows = x[:, first + start : first + start + len(some)]
+            part = np.tensordot(some, rows.astype(np.float64), axes=(0, 1))
+            out[:, i] = part if start == 0 else out[:, i] + part
     return out
 
 
@@ -73,6 +82,8 @@ def standardise(dataset: Dataset) -> Dataset:
 
     Computed in float64, stored in float32. A constant channel is only shifted. The content keys, which
     come from the pixels as they were read, and the fingerprint stay.
+
+    Raises: DataError where images are too far from the training images for float32.
     """
     x_train, x_test = np.ascontiguousarray(dataset.x_train), np.ascontiguousarray(dataset.x_test)
     mean, deviation = channel_moments(x_train)
@@ -105,7 +116,10 @@ def _affine(x: NDArray[np.float32], mean: NDArray[np.float64], deviation: NDArra
     out = np.empty(x.shape, dtype=np.float32)
     centre, scale = _tiled(mean, x), _tiled(deviation, x)
     for flat, result in zip(_flat(x), _flat(out), strict=True):
-        np.divide(flat - centre, scale, out=result, casting="same_kind")
+        with np.errstate(over="ignore"):
+            np.divide(flat - centre, scale, out=result, casting="same_kind")
+        if not np.isfinite(result).all():
+            raise DataError("pixel values are too far from those of the training images: scale all images alike")
     return out
 
 

@@ -30,9 +30,12 @@ def show(path: Path | str) -> str:
     return repr(str(path))
 
 
-def one_line(error: BaseException) -> str:
-    """The text of an exception of another library as one short line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+def one_line(thing: object) -> str:
+    """The text of an exception of another library, or of a shape that a file declares, as one short line."""
+    try:
+        text = " ".join(str(thing).split()) or type(thing).__name__
+    except ValueError:  # whole numbers of thousands of digits have no text
+        text = "of absurd numbers"
     return text if len(text) <= 160 else text[:157] + "..."
 
 
@@ -88,8 +91,9 @@ def require_budget(shape: tuple[int, ...], item_bytes: int, what: str) -> None:
     wanted = math.prod(shape) * item_bytes
     limit = min(MAX_BYTES, _physical_memory() // 2)
     if min(shape, default=0) < 0 or wanted > limit:
+        size = f"{wanted / 2**30:,.1f}" if abs(wanted) < 2**80 else "astronomically many"
         raise DataError(
-            f"{what} has shape {shape}, {wanted / 2**30:,.1f} GiB, above the limit of "
+            f"{what} has shape {one_line(shape)}, {size} GiB, above the limit of "
             f"{limit / 2**30:.1f} GiB: use fewer or smaller images (--image-size)"
         )
 

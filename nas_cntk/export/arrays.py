@@ -29,6 +29,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ModelError(f"{path} is damaged (no regular file); export the model again")
     try:
         return load_file(path)
     except FileNotFoundError:

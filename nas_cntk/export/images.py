@@ -134,33 +134,15 @@ def _check_size(what: str, height: int, width: int, shape: Shape, resize: Resize
 
 
 def _from_npz(path: Path) -> _Stored:
-    import zipfile
-
-    members = _members(path)
-    if "x_test" in members or "y" in members or "x" not in members:
-        raw = npz.read(Source(path))  # with labels, as a search wants it; or the reason why not
-        if raw.x_test is None:
-            return _Stored(raw.x, raw.divisor, raw.labels, "images")
-        return _Stored(raw.x_test, raw.divisor, raw.labels_test, "test images")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            x = npz._images(npz._array(archive, members["x"], "x"), "x")
-    except npz.UNREADABLE as error:
-        raise DataError(f"{show(path)} cannot be read ({one_line(error)}): write it again") from None
-    return _Stored(x, 255.0 if x.dtype == np.uint8 else 1.0, None, "images")
-
-
-def _members(path: Path) -> dict[str, Any]:
-    import zipfile
-
-    require_file(path, "an npz file with an array x")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{show(path)} is no npz file, or a truncated one: write it with numpy.savez")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    except npz.UNREADABLE as error:
-        raise DataError(f"{show(path)} cannot be read ({one_line(error)}): write it again") from None
+    with npz.opened(path, "an npz file with an array x") as archive:
+        members = npz.members_of(archive)
+        if "x_test" not in members and "y" not in members and "x" in members:
+            x = npz.images_of(npz.arrays_of(archive, ["x"])["x"], "x")
+            return _Stored(x, 255.0 if x.dtype == np.uint8 else 1.0, None, "images")
+    raw = npz.read(Source(path))  # with labels, as a search wants it; or the reason why not
+    if raw.x_test is None:
+        return _Stored(raw.x, raw.divisor, raw.labels, "images")
+    return _Stored(raw.x_test, raw.divisor, raw.labels_test, "test images")
 
 
 def _from_idx(path: Path) -> _Stored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ Resize = Literal["never", "shrink", "any"]
 """Whether images of another size are averaged to the model's: not, if they are larger, or always."""
 
 LARGEST = 16 * 2**20  # bytes of a model.json
+LARGEST_NUMBER = 2**31  # of sizes and counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,10 @@ def read_manifest(folder: Path) -> Manifest:
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "does not exist"
             raise ModelError(f"{folder} {what}; give the folder that `nas-cntk export` wrote")
-        if path.stat().st_size > LARGEST:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{path} cannot be read: no regular file; export the model again")
+        if status.st_size > LARGEST:
             raise ModelError(f"{path} is too large to be a model.json; export the model again")
         text = path.read_bytes()
     except FileNotFoundError:
@@ -116,7 +121,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelError(f'{path} is no model.json ("format" must be {FORMAT!r}); export the model again')
     if document.get("version") != VERSION:
         found = str(document.get("version"))[:20]
-        raise ModelError(f"{path} has version {found}, this program reads {VERSION}; export the model again with it")
+        raise ModelError(f"{path} has version {found!r}, this program reads {VERSION}; export the model again with it")
     try:
         return _manifest(document)
     except _Wrong as wrong:
@@ -186,6 +191,8 @@ def _one(document: dict[str, Any], name: str, kind: type) -> Any:
         value = float(value) if abs(value) < 2**53 else math.inf
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise _Wrong(f'"{name}" is {"missing" if value is None else "of the wrong type"}')
+    if isinstance(value, int) and abs(value) >= LARGEST_NUMBER:
+        raise _Wrong(f'"{name}" is out of range')
     if isinstance(value, float) and not math.isfinite(value):
         raise _Wrong(f'"{name}" is not finite')
     return value

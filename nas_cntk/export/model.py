@@ -106,8 +106,16 @@ class Model:
         Raises:
             DataError: if they are no such images.
             KernelError: if the kernel cannot be computed.
+            ModelError: if what the model says of the images is no number.
         """
-        x = self.manifest.standardised(_checked(images, self.image_shape))
+        checked = _checked(images, self.image_shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = self._scores(self.manifest.standardised(checked), progress)
+        if not np.isfinite(scores).all():
+            raise ModelError("what the model says of these images is not finite; export the model again")
+        return scores
+
+    def _scores(self, x: NDArray[np.float32], progress: Callable[[float], None] | None) -> Float:
         if isinstance(self.fitted, KernelModel):
             assert self.backend is not None
             return predict_kernel(self.fitted, x, self.backend, progress) + 1 / len(self.classes)
@@ -146,6 +154,8 @@ def _architecture(folder: Path, manifest: Manifest) -> Architecture:
 
     if not (folder / ARCHITECTURE).exists():
         raise ModelError(f"{folder} has no {ARCHITECTURE}; export the model again")
+    if not (folder / ARCHITECTURE).is_file():
+        raise ModelError(f"{folder / ARCHITECTURE} is no regular file; export the model again")
     try:
         architecture = read_architecture(str(folder / ARCHITECTURE))
         architecture.check(manifest.image_shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -121,7 +122,12 @@ def write_stdout(predictions: Predictions) -> None:
         UsageError: if it cannot be written.
     """
     try:
-        predictions.write(sys.stdout)
+        if sys.stdout.isatty():  # a class may be called anything, an escape sequence too
+            written = io.StringIO()
+            predictions.write(written)
+            sys.stdout.write(text.clean(written.getvalue(), "\n"))
+        else:
+            predictions.write(sys.stdout)
         sys.stdout.flush()
     except OSError as error:
         # What is still in the buffer would be tried again, and fail again, at exit.

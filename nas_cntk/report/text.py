@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import unicodedata
 
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 DEFAULT_DB = "runs/nas.db"
+
+# A line break or an escape sequence in a name must not reach a terminal, nor a bidirectional override turn the text
+# around it; half a surrogate pair (a file's name that is no UTF-8) could not be written.
+_UNSEEN = ("Cc", "Cs")
+_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def count(number: int | None) -> str:
@@ -54,3 +60,16 @@ def command(verb: str, *arguments: str, db: str = DEFAULT_DB, study: str | None 
     parts += ["--study", study] if study is not None else []
     parts += ["--db", db] if db != DEFAULT_DB else []
     return shlex.join(parts)
+
+
+def clean(value: str, keep: str = "") -> str:
+    """Return a text without characters that are not seen but do something, except those in `keep`."""
+    if value.isprintable():
+        return value
+    return "".join(letter if letter in keep else _seen(letter) for letter in value)
+
+
+def _seen(letter: str) -> str:
+    if letter in "\n\t":
+        return " "
+    return "\ufffd" if letter in _OVERRIDES or unicodedata.category(letter) in _UNSEEN else letter

@@ -39,7 +39,8 @@ def read_architecture(path: str) -> Architecture:
             raise ArchitectureError(f"{path} is a folder; name a JSON file")
         if file.stat().st_size > LARGEST_JSON:
             raise ArchitectureError(f"{path} is too large to be an architecture; at most {LARGEST_JSON} bytes are read")
-        content = file.read_bytes()
+        with file.open("rb") as stream:
+            content = stream.read(LARGEST_JSON + 1)  # a pipe or a device has no size; too long is told below
     except OSError as error:
         raise ArchitectureError(f"{path} cannot be read: {error.strerror}") from None
     if not content.strip():

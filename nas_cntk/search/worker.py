@@ -11,6 +11,7 @@ import time
 from nas_cntk.architecture import Architecture
 from nas_cntk.errors import NasCntkError
 from nas_cntk.records.trials import Finished
+from nas_cntk.report.text import clean
 from nas_cntk.search.workers import Order
 
 
@@ -56,7 +57,7 @@ def main() -> int:
     try:
         session.work(order, ends, Silence())
     except NasCntkError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {clean(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0

@@ -177,6 +177,8 @@ def test_a_file_that_cannot_be_read_is_one_line(run: Run, write: Write, tmp_path
     assert "cannot read none.toml: No such file" in one_error(run("search", "--config", "none.toml"), 1)
     assert "cannot read .: Is a directory" in one_error(run("search", "--config", "."), 1)
     assert "is no TOML: " in one_error(run("search", "--config", write("trials == 3\n")), 1)
+    assert "is no TOML: " in one_error(run("search", "--config", write(f"trials = {'9' * 5000}\n")), 1)
+    assert "nested too deeply" in one_error(run("search", "--config", write("trials = " + "[" * 5000)), 1)
     (tmp_path / "binary.toml").write_bytes(b"\xff\x00")
     assert "cannot read binary.toml" in one_error(run("search", "--config", "binary.toml"), 1)
 
@@ -219,3 +221,31 @@ def test_validate_takes_the_study_and_the_database_of_the_search(run: Run, write
     assert run("search", "--config", path, "--quiet").code == 0
     result = run("validate", "--config", path, "--json")
     assert [one["train_images"] for one in result.json()["validations"]] == [40]
+
+
+@pytest.mark.parametrize(
+    "text, code, said",
+    [
+        ("trials = 0x" + "f" * 5000, 2, "trials must be below 9e+18, got a number of thousands of digits"),
+        ("timeout = 1" + "0" * 400, 2, "timeout must be below 9e+18"),
+        ("sampler-setting = { a = 1" + "0" * 400 + " }", 2, "sampler-setting must be below 9e+18"),
+        ("seed" + ".a" * 900 + " = 1", 2, "seed must be a whole number"),
+        ("seed" + ".a" * 30_000 + " = 1", 1, "too many dots on a line"),
+        ("# " + "x" * 70_000, 1, "too large"),
+    ],
+)
+def test_what_would_take_the_reader_for_ever_is_one_line(
+    run: Run, write: Write, text: str, code: int, said: str
+) -> None:
+    assert said in one_error(run("search", "--config", write(text + "\n")), code)
+
+
+def test_a_device_is_not_read_to_its_end(run: Run) -> None:
+    assert "too large" in one_error(run("search", "--config", "/dev/zero"), 1)
+
+
+def test_what_is_not_seen_is_escaped(run: Run, write: Write) -> None:
+    path = write('study = "a\\u001b[31m\\u009b\\u202e\\u007f"\n')
+    out = run("search", "--config", path, "--show-config").out
+    assert all(letter.isprintable() for letter in out.replace("\n", ""))
+    assert tomllib.loads(out)["study"] == "a\x1b[31m\x9b\u202e\x7f"

@@ -267,7 +267,7 @@ def test_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_dataset_beyond_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(sources, "MAX_BYTES", 300_000)
     with pytest.raises(DataError, match="the dataset has shape .*--image-size"):
         data.load("digits")
     assert data.load("digits", image_size=2).image_shape == (2, 2, 1)

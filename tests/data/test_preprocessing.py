@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from nas_cntk import data
 from nas_cntk.data import preprocessing
+from nas_cntk.errors import DataError
 
 
 def test_whole_ratios_are_plain_means() -> None:
@@ -29,7 +31,10 @@ def test_any_ratio_equals_averaging_a_fine_copy(size: int, new: int) -> None:
 
 @given(size=st.integers(1, 60), new=st.integers(1, 60))
 def test_weights_of_an_output_pixel_sum_to_one_and_no_input_is_lost(size: int, new: int) -> None:
-    weights = preprocessing.overlap_weights(size, new)
+    weights = np.zeros((new, size))
+    for pixel in range(new):
+        first, some = preprocessing.overlap_weights(size, new, pixel)
+        weights[pixel, first : first + len(some)] = some
     assert (weights >= 0).all()
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-14)
     np.testing.assert_allclose(weights.sum(axis=0), new / size, rtol=1e-13)
@@ -98,3 +103,10 @@ def test_large_float_data_are_keyed_by_value(monkeypatch: pytest.MonkeyPatch) ->
     keys = preprocessing.content_keys(x)
     assert len(np.unique(keys)) == 6
     np.testing.assert_array_equal(preprocessing.content_keys(x[::-1]), keys[::-1])
+
+
+def test_test_images_beyond_float32_once_standardised_are_refused(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).random((20, 4, 4)) * 1e-30, np.arange(20) % 2
+    np.savez(tmp_path / "a.npz", x=x, y=y, x_test=x + 1e20, y_test=y)
+    with pytest.raises(DataError, match="too far from those of the training images"):
+        data.standardise(data.load(f"npz:{tmp_path}/a.npz"))

@@ -50,7 +50,7 @@ def put(value: Any, *path: str) -> Callable[[dict[str, Any]], object]:
     "change, message",
     [
         (cut("format"), "is no model.json"),
-        (put(2, "version"), "has version 2, this program reads 1"),
+        (put(2, "version"), "has version '2', this program reads 1"),
         (put("svm", "kind"), "\"kind\" is 'svm'"),
         (cut("classes"), '"classes" is missing'),
         (put(["a"], "classes"), "two or more different names"),
@@ -68,6 +68,8 @@ def put(value: Any, *path: str) -> Callable[[dict[str, Any]], object]:
         (put("float16", "kernel", "dtype"), 'must be "float32" or "float64"'),
         (put("3", "kernel", "train_images"), '"train_images" is of the wrong type'),
         (put(10**400, "kernel", "ridge"), '"ridge" is not finite'),
+        (put([6, 10**4000, 1], "image_shape"), '"image_shape" is out of range'),
+        (put(10**30, "kernel", "train_images"), '"train_images" is out of range'),
     ],
 )
 def test_a_damaged_one(change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import pickle
 import re
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from PIL import Image
 from small_study import CLASSES, SHAPE, Said, Small
 
 import nas_cntk
-from nas_cntk.errors import BackendUnavailable, DataError, ModelError, UsageError
+from nas_cntk.errors import BackendUnavailable, DataError, KernelError, ModelError, UsageError
 from nas_cntk.export.predict import predict, write_csv
 from nas_cntk.export.trial import Request, export_trial
 
@@ -111,3 +114,47 @@ def test_a_kernel_regression_needs_no_torch(small: Small, tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["model.json", "architecture.json", "kernel.safetensors"])
+@pytest.mark.parametrize("what", ["pipe", "zeros", "a pickle"])
+def test_files_that_are_none_are_refused_and_not_waited_for(name: str, what: str, small: Small, tmp_path: Path) -> None:
+    folder = exported(small, "kernel regression", tmp_path / "model")
+    (folder / name).unlink()
+    if what == "pipe":
+        os.mkfifo(folder / name)
+    elif what == "zeros":
+        (folder / name).symlink_to("/dev/zero")
+    else:
+        (folder / name).write_bytes(pickle.dumps(Touches(tmp_path / "ran")))
+    with pytest.raises(ModelError) as caught:
+        nas_cntk.load_model(folder)
+    assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
+
+
+class Touches:
+    """Unpickled by a careless reader, this leaves a file behind."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_code_in_the_folder_is_not_run(small: Small, tmp_path: Path) -> None:
+    folder = exported(small, "network", tmp_path / "model")
+    (folder / "model.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    model = nas_cntk.load_model(folder)
+    model.scores(np.zeros((1, *model.image_shape), np.float32))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_no_number_is_said(small: Small, tmp_path: Path) -> None:
+    folder = exported(small, "kernel regression", tmp_path / "model")
+    document = json.loads((folder / "model.json").read_text())
+    document["deviation"] = [1e-300] * len(document["deviation"])
+    (folder / "model.json").write_text(json.dumps(document))
+    model = nas_cntk.load_model(folder)
+    with pytest.raises((ModelError, KernelError), match="not finite|NaN or infinite"):
+        model.scores(np.ones((1, *model.image_shape), np.float32))

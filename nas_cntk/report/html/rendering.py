@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 from nas_cntk.errors import BackendUnavailable
 from nas_cntk.report.html.page import Page
+from nas_cntk.report.text import clean
 
 TEMPLATE = "page.html"
-# A line break or an escape sequence in a name must not reach a terminal that shows the file, nor a bidirectional
-# override turn the text around it; half a surrogate pair (a file's name that is no UTF-8) could not be written.
-_UNSEEN = ("Cc", "Cs")
-_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def check_installed() -> None:
@@ -47,14 +42,3 @@ def render(page: Page) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template(TEMPLATE).render(page=page)
-
-
-def clean(value: str) -> str:
-    """Return a text without characters that are not seen but do something."""
-    return "".join(_seen(letter) for letter in value)
-
-
-def _seen(letter: str) -> str:
-    if letter in "\n\t":
-        return " "
-    return "\ufffd" if letter in _OVERRIDES or unicodedata.category(letter) in _UNSEEN else letter

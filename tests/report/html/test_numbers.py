@@ -15,7 +15,7 @@ from page_reader import Element, section
 from PIL import Image
 
 from nas_cntk.report.html.page import winner
-from nas_cntk.report.html.rendering import clean
+from nas_cntk.report.text import clean
 
 
 def table(element: Element, label: str) -> tuple[list[str], list[dict[str, str | float]]]:

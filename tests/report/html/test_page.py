@@ -12,8 +12,8 @@ from command_line import Run
 from hostile_study import CLASSES, STUDY, Reported
 from page_reader import Element, read_page
 
-from nas_cntk.report.html.rendering import clean
 from nas_cntk.report.html.report import default_name
+from nas_cntk.report.text import clean
 
 SECTIONS = ("leaderboard", "history", "proxy", "cost", "architectures", "mistakes", "reproduce")
 FETCHES = {"src", "srcset", "href", "xlink:href", "action", "formaction", "data", "poster", "background", "ping"}
