@@ -44,7 +44,7 @@ check: install
 	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 drills: install
-	$(BIN)/pytest -q --long tests/drills tests/native/test_sanitized.py $(PYTEST_ARGS)
+	$(BIN)/pytest -q --long tests/drills tests/native/test_sanitized.py tests/scores/test_networks.py $(PYTEST_ARGS)
 
 fuzz: install
 	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(FUZZ_COUNT) $(FUZZ_ARGS)

@@ -28,6 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="drills as often as their figures want (make drills)")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip without --long what is marked long."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="make drills runs it (--long)"))
+
+
 @pytest.fixture(scope="session")
 def times(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     """How often a drill does something: the first number, or the second with --long."""

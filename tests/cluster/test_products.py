@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,15 @@ from nas_cntk.kernels.gram import Gram
 
 distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed (the extra cluster)")
 
+import cloudpickle  # noqa: E402
+
 from nas_cntk.cluster import Products, Tiles, open_cluster  # noqa: E402
 
 N = 300
+
+
+# Workers do not find this file: what they run of it travels as it is.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,7 @@ batch = 3
 start-from = "other"
 start-trials = "3,7"
 workers = 2
+cluster = "local:2"
 study = "a \"study\" of \\ ünïcode \u007f"
 db = "runs/my.db"
 backend = "cpu"

@@ -281,7 +281,7 @@ def test_a_killed_report_leaves_the_old_one(tmp_path: Path, figure: Figure, time
     took = time.monotonic() - began
     whole = (tmp_path / "r.html").read_bytes()
     rng = random.Random(0)
-    kills, blows = 0, times(3, 20)
+    kills, blows = 0, times(2, 20)
     for _ in range(blows):
         process = start(tmp_path, *report)
         time.sleep(rng.uniform(0.5, 1.0) * took)

@@ -107,7 +107,11 @@ def _timeless(value: Any) -> Any:
     "arguments, delay",
     [
         (["--only", "cnn", "--top", "2", "--epochs", "40", "--width", "4"], 0.05),
-        (["--only", "cnn", "--top", "2", "--epochs", "4", "--width", "4", "--recipe", "paper"], 0.05),
+        pytest.param(
+            ["--only", "cnn", "--top", "2", "--epochs", "4", "--width", "4", "--recipe", "paper"],
+            0.05,
+            marks=pytest.mark.long,
+        ),
         (["--only", "kernel", "--top", "2"], 0.04),
     ],
     ids=["standard", "paper", "tiles"],
@@ -120,7 +124,7 @@ def test_a_killed_validation_ends_as_an_undisturbed_one(
     arguments: list[str],
     delay: float,
 ) -> None:
-    blows = times(3, 10)
+    blows = times(2, 10)
     for name in ("quiet", "disturbed"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "nas.db").write_bytes((searched / "nas.db").read_bytes())

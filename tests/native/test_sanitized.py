@@ -19,6 +19,7 @@ from random_architectures import random_case
 
 from nas_cntk import kernel
 
+pytestmark = pytest.mark.long  # minutes of compiling
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or "c++"
 # Alignment and null are asked before every vector that is read, which takes the compiler longer than all else.
 FLAGS = (
@@ -30,10 +31,8 @@ TOLERANCE = {"float32": 2e-4, "float64": 1e-9}  # relative to the largest entry
 
 
 @pytest.fixture(scope="module")
-def program(repository: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def program(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program that runs one case, sanitized."""
-    if not request.config.getoption("--long"):
-        pytest.skip("it compiles for minutes; make drills runs it (--long)")
     folder = tmp_path_factory.mktemp("sanitized")
     (folder / "empty.cpp").write_text("int main() {}\n")
     trial = [COMPILER, "-fsanitize=address,undefined", str(folder / "empty.cpp"), "-o", str(folder / "empty")]

@@ -141,7 +141,7 @@ def test_combined_rises_with_each_of_its_components() -> None:
     assert math.isfinite(combined(values | {"alignment_gain": 0.9, "jacov": -1e6}))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ranks_agree_with_the_published_columns() -> None:
     """On 10 cells; over 300 of them see docs/scores.md."""
     archive, table = SHARED / "cifar-10-batches-py.tar.xz", SHARED / "nasbench201" / "zero_cost.csv"
