@@ -254,6 +254,9 @@ def plan_lines(plan: Plan, db: str) -> list[str]:
         )
     if plan.manner.batch > 1:
         lines.append(f"{plan.manner.batch} proposals are asked for at once")
+    if plan.bench.cluster is not None:
+        threads = plan.bench.cluster.threads()
+        lines.append(f"candidates are scored by a Dask cluster of {threads} thread{'s' * (threads != 1)}, one a task")
     if plan.changed:
         lines.append(f"changed since the last run, and recorded: {', '.join(plan.changed)}")
     return [*lines, *forecast_lines(plan)]

@@ -160,7 +160,7 @@ class Bench:
         if self.cluster is not None:
             if manner.prune_level > 0:
                 raise UsageError("--prune-level compares candidates as they are scored; leave it or --cluster out")
-            if self.networks and "network" in space.optional:
+            if self.networks and "finite" in space.optional:
                 raise UsageError(
                     f"{', '.join(self.networks)} are scores of networks that space {space.name} builds itself, here;"
                     " leave --cluster out, and use --workers"

@@ -179,3 +179,6 @@ def test_what_a_cluster_cannot_do_is_said_before_anything_is_recorded(run: Run, 
     result = run(*asked, "--cluster", "nowhere")
     assert result.code != 0 and "--cluster must be local:N or a scheduler's address" in result.err
     assert run("studies", "list", "--json").json() == []
+    asked = ("search", "--space", "nasbench201", "--score", "synflow", "--trials", "1", *SMALL)
+    result = run(*asked, "--study", "t", "--cluster", "local:1")
+    assert result.code != 0 and "synflow are scores of networks that space nasbench201 builds itself" in result.err

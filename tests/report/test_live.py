@@ -36,6 +36,7 @@ def plan(score: str = "holdout_accuracy", earlier: tuple[tuple[int, float], ...]
         image_shape=(8, 8, 1), spec="digits", x_train=np.zeros((1400, 1)), num_classes=10, notes=("it was shrunk",)
     )
     bench: Any = SimpleNamespace(
+        cluster=None,
         dataset=dataset,
         split=SimpleNamespace(notes=("it was shrunk", "stratified")),  # a split's notes begin with its dataset's
         subset=700,
