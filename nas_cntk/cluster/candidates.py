@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nas_cntk.architecture import Architecture
     from nas_cntk.scoring import ArchitectureScores
 
-ATTEMPTS = 4  # at a candidate whose workers die
+ATTEMPTS = 4  # at a candidate whose images or results die with workers
 PATIENCE = 60.0  # seconds without a worker
 POLL = 0.5  # seconds between looks at whether to stop
 
@@ -39,6 +39,7 @@ class Candidates:
     backend: str = "auto"  # of the workers: each resolves it for itself
     _sent: tuple[Future[Any], ...] = field(default=(), init=False)
     _kept: dict[str, ArchitectureScores] = field(default_factory=dict, init=False)
+    _deadly: dict[str, KernelError] = field(default_factory=dict, init=False)  # never tried again: they cost workers
 
     @property
     def address(self) -> str:
@@ -80,10 +81,10 @@ class Candidates:
             task = self.client.submit(_scored, family[place].to_json(), wanted, *self._images(images), pure=False)
             pending[task] = place, tried
 
-        errors: list[BaseException] = []
+        errors: list[BaseException] = [self._deadly[arch.key] for arch in family if arch.key in self._deadly]
         try:
-            for place in range(len(family)):
-                if place not in found:
+            for place, arch in enumerate(family):
+                if place not in found and arch.key not in self._deadly:
                     submit(place, 1)
             for future in self._ended(pending, cancelled):
                 place, tried = pending.pop(future)
@@ -92,8 +93,10 @@ class Candidates:
                     found[place] = self._kept[family[place].key] = scores
                 elif error is not None:
                     errors.append(error)
-                elif tried == ATTEMPTS:
-                    errors.append(KernelError(f"the workers of one candidate died {tried} times; see their logs"))
+                elif future.status == "error" or tried == ATTEMPTS:
+                    died = KernelError("the workers of a candidate died again and again; have they enough memory?")
+                    self._deadly[family[place].key] = died
+                    errors.append(died)
                 else:
                     submit(place, tried + 1)
                 progress((len(found) + len(errors)) / len(family))
@@ -152,15 +155,16 @@ def candidates_of(spec: str | None, backend: str) -> Iterator[Candidates | None]
 
 
 def _outcome(future: Future[Any]) -> tuple[ArchitectureScores | None, BaseException | None]:
-    """Return the scores, or the fault; neither, where a worker was lost."""
+    """Return the scores, or the fault; neither, where workers were lost: for good, if the future is an error."""
     from distributed import CancelledError, KilledWorker
 
     try:
         return future.result(timeout=PATIENCE), None
-    except (CancelledError, KilledWorker, OSError, TimeoutError, KeyError) as error:
-        return None, error if future.status == "error" and type(error) is KeyError else None
+    except KilledWorker:  # as often as the scheduler tries
+        return None, None
     except Exception as error:
-        return None, error
+        lost = future.status != "error" and isinstance(error, (CancelledError, OSError, TimeoutError, KeyError))
+        return None, None if lost else error
 
 
 def _scored(

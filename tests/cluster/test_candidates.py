@@ -113,13 +113,17 @@ def test_a_killed_worker_costs_its_candidates_alone(client: Any) -> None:
 
 
 def test_a_candidate_whose_workers_always_die_is_a_failure(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "ATTEMPTS", 1)
     client.wait_for_workers(2, timeout=60)
     # Made of text, so that it travels as it is, and no worker looks for this file.
     monkeypatch.setattr(candidates, "_scored", eval("lambda *_: __import__('os')._exit(1)", {}))
-    with pytest.raises(KernelError, match="the workers of one candidate died 1 times"):
-        scored(Candidates(client), [plain(2)])
+    cluster = Candidates(client)
+    with pytest.raises(KernelError, match="the workers of a candidate died again and again"):
+        scored(cluster, [plain(2)])
     monkeypatch.undo()
+    cluster.client = NoSubmit(submitted := [])
+    with pytest.raises(KernelError, match="again and again"):
+        scored(cluster, [plain(2)])
+    assert not submitted, "it costs no more workers"
     client.wait_for_workers(2, timeout=60)
     assert len(scored(Candidates(client), [plain(2)])) == 1
 
