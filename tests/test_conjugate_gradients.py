@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from plain_nets import plain
+from systems import exact, labels, mirrored
 
 from nas_cntk import gram, regression, solver
-from nas_cntk.conjugate_gradients import NotPositive, Run, Solution, solve
+from nas_cntk.conjugate_gradients import NotPositive, Run, solve
 from nas_cntk.errors import KernelError, RegressionError
 from nas_cntk.kernels import budget
 from nas_cntk.kernels.products import ArraySource, Part, Products, source_of
@@ -23,18 +24,7 @@ def kernel(n: int, least: float, seed: int = 0) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     turns = np.linalg.qr(rng.standard_normal((n, n)))[0]
     k = ((turns * least ** (np.arange(n) / (n - 1))) @ turns.T * n).astype(np.float32)
-    upper = np.triu(k)
-    return upper + np.triu(upper, 1).T
-
-
-def labels(n: int, seed: int = 1) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, 10, n)
-
-
-def exact(k: NDArray[Any], y: NDArray[Any], found: Solution) -> NDArray[np.float64]:
-    system = k.astype(np.float64)
-    system[np.diag_indices_from(system)] += (found.ridge + found.jitter) * found.mean_diagonal
-    return np.linalg.solve(system, regression.targets(y, 10))
+    return mirrored(k)
 
 
 @pytest.fixture

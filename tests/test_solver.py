@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from systems import exact, labels, mirrored
 
 from nas_cntk import Builder, regression, solver
 from nas_cntk.errors import RegressionError
 from nas_cntk.kernels.gram import gram
-from nas_cntk.solver import Solution, solve
+from nas_cntk.solver import solve
 
 
 def kernel(n: int, least: float, seed: int = 0) -> NDArray[np.float32]:
@@ -20,18 +21,7 @@ def kernel(n: int, least: float, seed: int = 0) -> NDArray[np.float32]:
     scales = np.exp(-np.arange(40) / 8)
     features = rng.standard_normal((n, 40)) * scales / np.linalg.norm(scales)
     k = (features @ features.T + 0.5 + least * np.eye(n)).astype(np.float32)
-    upper = np.triu(k)
-    return upper + np.triu(upper, 1).T
-
-
-def labels(n: int, seed: int = 1) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, 10, n)
-
-
-def exact(k: NDArray[Any], y: NDArray[Any], found: Solution) -> NDArray[np.float64]:
-    system = k.astype(np.float64)
-    system[np.diag_indices_from(system)] += (found.ridge + found.jitter) * found.mean_diagonal
-    return np.linalg.solve(system, regression.targets(y, 10))
+    return mirrored(k)
 
 
 @pytest.fixture
