@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from nas_cntk.errors import RecordsError
 from nas_cntk.records.architectures import insert_architecture
 from nas_cntk.records.database import Records
-from nas_cntk.records.migrations import check_version
+from nas_cntk.records.migrations import known_version
 from nas_cntk.records.tables import ARCHITECTURES, OPTUNA_TRIALS, TRIALS
 
 HEARTBEAT = 15.0  # seconds
@@ -84,7 +84,7 @@ def claim(records: Records, study_id: int, target: int, owner: Owner) -> Lease |
         RecordsError: if a newer nas-cntk has brought the database up to date in the meantime.
     """
     with records.transaction() as connection:
-        check_version(records, connection)
+        known_version(records, connection)
         _reopen_dead(connection, study_id, owner)
         query = sa.select(TRIALS.c.ordinal, TRIALS.c.phase, TRIALS.c.kills).where(TRIALS.c.study_id == study_id)
         rows = {ordinal: (phase, kills) for ordinal, phase, kills in connection.execute(query)}

@@ -160,19 +160,15 @@ def schema_version(records: Records, *, write: bool) -> int:
                     " name another file with --db"
                 )
             return 0
-        return _known_version(records, connection)
+        return known_version(records, connection)
 
 
-def check_version(records: Records, connection: sa.Connection) -> None:
-    """See that no newer nas-cntk has changed the tables since this process opened them.
+def known_version(records: Records, connection: sa.Connection) -> int:
+    """Return the schema's version, which a newer nas-cntk may have raised since this process opened the database.
 
     Raises:
         RecordsError: if one has.
     """
-    _known_version(records, connection)
-
-
-def _known_version(records: Records, connection: sa.Connection) -> int:
     version = connection.execute(sa.select(sa.func.max(SCHEMA.c.version))).scalar() or 0
     if version > len(MIGRATIONS):
         raise RecordsError(

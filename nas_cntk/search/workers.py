@@ -77,7 +77,8 @@ def run(
     """
     began = time.monotonic()
     threads = _threads(count)
-    shown = {trial.ordinal for trial in trials.finished_trials(records, study.study_id)}
+    history = trials.History(records, study.study_id)
+    shown = {trial.ordinal for trial in history.trials()}
     running = [_start(order, threads) for _ in range(count)]
     replaced = 0
     try:
@@ -86,7 +87,7 @@ def run(
             if how is not None:
                 return how
             time.sleep(POLL)
-            _show(records, study, shown, screen)
+            _show(records, study, history, shown, screen)
             for place, worker in enumerate(running):
                 code = worker.poll()
                 if code is None or code == 0:
@@ -100,13 +101,13 @@ def run(
                 left = None if order.seconds is None else max(0.0, order.seconds - (time.monotonic() - began))
                 running[place] = _start(replace(order, seconds=left), threads)
             if all(worker.poll() == 0 for worker in running):
-                _show(records, study, shown, screen)
+                _show(records, study, history, shown, screen)
                 with records.transaction() as connection:
                     complete = studies.count_finished(connection, study.study_id) >= study.target
                 return "complete" if complete else ends() or "timeout"
     finally:
         _end(running)
-        _show(records, study, shown, screen)
+        _show(records, study, history, shown, screen)
 
 
 def _threads(count: int) -> int:
@@ -135,14 +136,11 @@ def _start(order: Order, threads: int) -> subprocess.Popen[str]:
     return worker
 
 
-def _show(records: Records, study: Study, shown: set[int], screen: Screen) -> None:
-    with records.transaction() as connection:
-        count = studies.count_finished(connection, study.study_id)
-    if count > len(shown):
-        new = [trial for trial in trials.finished_trials(records, study.study_id) if trial.ordinal not in shown]
-        for trial in sorted(new, key=lambda trial: (str(trial.completed), trial.ordinal)):
-            shown.add(trial.ordinal)
-            screen.trial_ends(trial)
+def _show(records: Records, study: Study, history: trials.History, shown: set[int], screen: Screen) -> None:
+    new = [trial for trial in history.trials() if trial.ordinal not in shown]
+    for trial in sorted(new, key=lambda trial: (str(trial.completed), trial.ordinal)):
+        shown.add(trial.ordinal)
+        screen.trial_ends(trial)
     screen.workers(leases.working(records, study.study_id))
 
 
