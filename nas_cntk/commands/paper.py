@@ -220,7 +220,10 @@ def results(
     to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder of results.md and its plots.")] = "docs",
     db: Db = DEFAULT_DB,
 ) -> None:
-    """Write what is recorded as a page: results.md with tables, plots, machines and command lines."""
+    """Write what is recorded as a page: results.md with tables, plots, machines and command lines.
+
+    Cells that another database gave the page stay on it: they are kept in results/cells.json beside the plots.
+    """
     from pathlib import Path
 
     from nas_cntk.paper.results import write_results

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nas_cntk.errors import RecordsError
 from nas_cntk.paper.columns import Size
+from nas_cntk.paper.kept import NAME, joined, read_cells, to_json
 from nas_cntk.paper.plot import png
 from nas_cntk.paper.rows import DIVERGED, DONE, Row
 from nas_cntk.paper.tables import KNOWN, blocks
@@ -54,17 +55,23 @@ WHY: Mapping[str, Sequence[str]] = {
 def write_results(db: str, folder: Path) -> list[Path]:
     """Write results.md and its plots into a folder, a section an experiment and dataset.
 
+    Its cells are kept beside the plots, in results/cells.json; those that are there already, from this database or
+    another machine's, stay on the page.
+
     Raises:
-        RecordsError: if nothing is recorded, or a file cannot be written.
+        RecordsError: if nothing is recorded, the kept cells cannot be read, or a file cannot be written.
     """
     records = open_records(db, write=False)
     try:
         found = paper.cells(records)
     finally:
         records.close()
+    kept = folder / "results" / NAME
+    found = joined(read_cells(kept), found)
     if not found:
         raise RecordsError(f"database {db} holds no result of the paper yet; run `nas-cntk paper table1`")
-    files, parts = [], [_HEAD]
+    files, parts = [kept], [_HEAD]
+    _save(kept, to_json(found).encode())
     for name, title in TITLES.items():
         of_one = [(cell, row) for cell in found if cell.experiment == name and (row := stored_row(cell)) is not None]
         datasets = list(dict.fromkeys(str(cell.details.get("data_name", "")) for cell, _ in of_one))
@@ -139,9 +146,10 @@ def _section(title: str, name: str, rows: Sequence[Row], cells: Sequence[PaperCe
         parts.append("\n".join(table))
         parts += below
     parts += [*WHY[name]]
-    machines = dict.fromkeys(str(cell.details.get("machine", "")) for cell in cells)
-    commands = dict.fromkeys(str(cell.details.get("command", "")) for cell in cells)
-    seconds = sum(cell.seconds for cell in cells)
-    parts.append(f"Computed on {'; '.join(machines)}, in {text.duration(seconds)} of all cells, by")
-    parts.append("```\n" + "\n".join(commands) + "\n```")
+    for machine in dict.fromkeys(str(cell.details.get("machine", "")) for cell in cells):
+        of_one = [cell for cell in cells if str(cell.details.get("machine", "")) == machine]
+        commands = dict.fromkeys(str(cell.details.get("command", "")) for cell in of_one)
+        seconds = sum(cell.seconds for cell in of_one)
+        parts.append(f"Computed on {machine}, in {text.duration(seconds)} of all cells, by")
+        parts.append("```\n" + "\n".join(commands) + "\n```")
     return parts
