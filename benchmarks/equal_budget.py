@@ -12,6 +12,10 @@ What a score costs is the mean over the pool, in seconds as they were measured, 
 a kernel, two per multiply-add of a network, a gradient counting as two passes. Twelve epochs are 25,000 images each,
 three passes; their seconds are predicted at `--rate` multiply-adds a second. Dead cells cost nothing, for all alike.
 "parameters + jacov" is the sum of the logs of the ranks within the pool, which a search could not know.
+
+With `--rung cells150.csv cells150.json`, of the same cells on fewer images, there are two ways more: alignment_gain on
+those alone, and with rungs: every proposal is scored on those, and only one that is not below the median of what was
+found there so far goes on to all images, for the cost of what these add; one that is dropped TPE sees as pruned.
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ import argparse
 import csv
 import json
 import math
+import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +49,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Way:
-    """A way to judge proposals: the more the better; seconds and operations of each."""
+    """A way to judge proposals: the more the better; seconds and operations of each, those of its rung included."""
 
     name: str
     sampler: str
@@ -52,6 +57,16 @@ class Way:
     seconds: Floats  # shape: (cells,)
     operations: Floats  # shape: (cells,)
     trials: int
+    rung: Way | None = None  # what decides whether a proposal is scored at all
+
+
+@dataclass(frozen=True)
+class Searches:
+    """What searches of one way did, a row a seed and a column a trial."""
+
+    accuracy: Floats  # of the best-scored cell so far
+    cells: NDArray[np.int64]
+    dropped: NDArray[np.bool_]  # at the rung
 
 
 def main() -> None:
@@ -62,59 +77,97 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--rate", type=float, default=3e10, help="multiply-adds a second of a training")
+    parser.add_argument("--rung", nargs=2, metavar=("CELLS", "JSON"), help="the same cells on fewer images")
     parser.add_argument("--plot", metavar="FILE")
     given = parser.parse_args()
-    with open(given.cells, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows, summary = _read(given.cells, given.json)
     with open(given.table, newline="", encoding="utf-8") as file:
         short = {row["arch_str"]: row["cifar10_valid_12ep"] for row in csv.DictReader(file)}
-    with open(given.json, encoding="utf-8") as file:
-        summary = json.load(file)
     accuracy = np.array([float(row["target"]) for row in rows])
     print(f"pool of {len(rows)} cells, {sum(row['dead'] == '1' for row in rows)} dead, best {accuracy.max():.2f} %")
     ways = _ways(rows, summary, short, given)
+    if given.rung:
+        fewer, of_fewer = _read(*given.rung)
+        if [row["arch_str"] for row in fewer] != [row["arch_str"] for row in rows]:
+            raise SystemExit("error: the cells of --rung are other ones")
+        ways[1:1] = _with_rungs(ways[0], _kernel_way(fewer, of_fewer, given.trials), of_fewer["subset"])
     edges = np.array([[nasbench201.OPS.index(op) for op in nasbench201.parse(row["arch_str"])] for row in rows])
-    curves: dict[str, tuple[Floats, Floats]] = {}
+    curves: dict[str, Searches] = {}
     for unit in ("seconds", "operations"):
         print(f"\ncost in {unit}")
-        print("way                               final [95 %]          to 1.0, 0.5, 0.1 points below the pool's best")
+        print(f"{'way':40}  {'final [95 %]':20}  to 1.0, 0.5, 0.1 points below the best")
         for way in ways:
             if way.name not in curves:
                 curves[way.name] = _searched(way, edges, accuracy, given.seeds)
-            _report(way, *curves[way.name], unit, accuracy.max())
+            _report(way, curves[way.name], unit, accuracy.max())
     if given.plot:
         _plot(ways, curves, accuracy, given.plot)
 
 
-def _ways(
-    rows: list[dict[str, str]], summary: dict[str, Any], short: dict[str, str], given: argparse.Namespace
-) -> list[Way]:
-    dead = np.array([row["dead"] == "1" for row in rows])
-    flops = np.array([float(row["flops"]) for row in rows])
+def _read(cells: str, summary: str) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    with open(cells, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with open(summary, encoding="utf-8") as file:
+        return rows, json.load(file)
 
-    def column(name: str) -> Floats:
-        values = np.array([float(row[name] or "nan") for row in rows])
-        return np.where(np.isfinite(values) & ~dead, values, -np.inf)
 
-    def each(value: Floats | float) -> Floats:
-        return np.where(dead, 0.0, value)
+def _dead(rows: list[dict[str, str]]) -> NDArray[np.bool_]:
+    return np.array([row["dead"] == "1" for row in rows])
 
+
+def _column(rows: list[dict[str, str]], name: str) -> Floats:
+    values = np.array([float(row[name] or "nan") for row in rows])
+    return np.where(np.isfinite(values) & ~_dead(rows), values, -np.inf)
+
+
+def _kernel_way(rows: list[dict[str, str]], summary: dict[str, Any], trials: int) -> Way:
+    dead = _dead(rows)
     n = summary["subset"]
     pairs = n * (n + 1) // 2
     graphs = [nasbench201.architecture(row["arch_str"]) for row, gone in zip(rows, dead, strict=True) if not gone]
     shape = (summary["image_size"], summary["image_size"], 3)
     work = np.mean([cost.entry_layers(graph, shape, pairs) for graph in graphs[:50]])
-    seconds = {name: one["seconds_per_cell"] for name, one in summary["scores"].items()}
     # The held-out images, which the benchmark computes too, are no part of these scores.
     share = pairs / (pairs + n * summary["holdout"])
-    kernel = each(seconds["alignment_gain"] * share), each(work * OPS_PER_ENTRY_LAYER)
+    seconds = summary["scores"]["alignment_gain"]["seconds_per_cell"] * share
+    return Way(
+        "TPE + alignment_gain",
+        "tpe",
+        _column(rows, "alignment_gain"),
+        np.where(dead, 0.0, seconds),
+        np.where(dead, 0.0, work * OPS_PER_ENTRY_LAYER),
+        trials,
+    )
+
+
+def _with_rungs(way: Way, fewer: Way, subset: int) -> list[Way]:
+    # The kernel of the whole subset holds that of its first images, so that a rung costs nothing more.
+    few = replace(fewer, name=f"TPE + alignment_gain, {subset} images")
+    return [few, replace(way, name=f"TPE + alignment_gain, rung of {subset} images", rung=few)]
+
+
+def _ways(
+    rows: list[dict[str, str]], summary: dict[str, Any], short: dict[str, str], given: argparse.Namespace
+) -> list[Way]:
+    dead, way = _dead(rows), _kernel_way(rows, summary, given.trials)
+    flops = np.array([float(row["flops"]) for row in rows])
+
+    def column(name: str) -> Floats:
+        return _column(rows, name)
+
+    def each(value: Floats | float) -> Floats:
+        return np.where(dead, 0.0, value)
+
+    seconds = {name: one["seconds_per_cell"] for name, one in summary["scores"].items()}
+    kernel = way.seconds, way.operations
     network = {name: (each(seconds[name]), each(2 * flops * BATCH * PASSES[name])) for name in PASSES}
     multiply_adds = 3 * EPOCHS * IMAGES * flops
     trained = np.array([float(short[row["arch_str"]] or "nan") for row in rows])
     logs = np.log(rankdata(column("params"))) + np.log(rankdata(column("jacov")))
-    combined = [sum(part) for part in zip(kernel, network["jacov"], network["synflow"], strict=True)]
+    parts = (kernel, network["jacov"], network["synflow"])
+    combined = np.sum([part[0] for part in parts], axis=0), np.sum([part[1] for part in parts], axis=0)
     return [
-        Way("TPE + alignment_gain", "tpe", column("alignment_gain"), *kernel, given.trials),
+        way,
         Way("random + alignment_gain", "random", column("alignment_gain"), *kernel, given.trials),
         Way("TPE + alignment", "tpe", column("alignment"), *kernel, given.trials),
         Way("TPE + combined", "tpe", column("combined"), *combined, given.trials),
@@ -131,34 +184,42 @@ def _ways(
     ]
 
 
-def _searched(way: Way, edges: NDArray[np.int64], accuracy: Floats, seeds: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the accuracy of the best-scored cell after each trial, and which cell each trial scored."""
+def _searched(way: Way, edges: NDArray[np.int64], accuracy: Floats, seeds: int) -> Searches:
     found = np.empty((seeds, way.trials))
     order = np.empty((seeds, way.trials), dtype=np.int64)
+    dropped = np.zeros((seeds, way.trials), dtype=bool)
     for seed in range(seeds):
         propose, tell = _sampler(way.sampler, seed)
         rng = np.random.default_rng([seed, 1])
         left = np.ones(len(edges), dtype=bool)
         best, best_value = -1, -math.inf
+        at_rung: list[float] = []
         for trial in range(way.trials):
             far = np.where(left, (edges != propose(trial)).sum(axis=1), 99)
             cell = int(rng.choice(np.flatnonzero(far == far.min())))
             left[cell] = False
             value = float(way.values[cell])
-            tell(edges[cell], value)
-            if best < 0 or value > best_value:
-                best, best_value = cell, value
+            if way.rung is not None:
+                first = float(way.rung.values[cell])
+                dropped[seed, trial] = bool(at_rung) and first < statistics.median(at_rung)
+                at_rung.append(first)
+            if dropped[seed, trial]:
+                tell(edges[cell], first, True)
+            else:
+                tell(edges[cell], value, False)
+                if best < 0 or value > best_value:
+                    best, best_value = cell, value
             found[seed, trial], order[seed, trial] = accuracy[best], cell
-    return found, order
+    return Searches(found, order, dropped)
 
 
 def _sampler(
     name: str, seed: int
-) -> tuple[Callable[[int], NDArray[np.int64]], Callable[[NDArray[np.int64], float], None]]:
-    """Return what proposes six ops, and what it is told: the cell that was scored in place of the proposal."""
+) -> tuple[Callable[[int], NDArray[np.int64]], Callable[[NDArray[np.int64], float, bool], None]]:
+    """Return what proposes six ops, and what it is told: the cell in their place, its score, whether it was dropped."""
     rng = np.random.default_rng([seed, 0])
     if name == "random":
-        return lambda _: rng.integers(0, len(nasbench201.OPS), 6), lambda cell, value: None
+        return lambda _: rng.integers(0, len(nasbench201.OPS), 6), lambda cell, value, dropped: None
     import optuna
     from optuna.distributions import CategoricalDistribution
     from optuna.trial import TrialState, create_trial
@@ -175,12 +236,13 @@ def _sampler(
         study.tell(asked, state=TrialState.FAIL)  # what is scored may be another cell
         return np.array([asked.params[edge] for edge in names])
 
-    def tell(cell: NDArray[np.int64], value: float) -> None:
-        scored = math.isfinite(value)
+    def tell(cell: NDArray[np.int64], value: float, dropped: bool) -> None:
+        scored = math.isfinite(value) and not dropped
         study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if scored else TrialState.PRUNED,
                 value=value if scored else None,
+                intermediate_values={1: value} if dropped and math.isfinite(value) else None,
                 params={edge: int(op) for edge, op in zip(names, cell, strict=True)},
                 distributions={edge: choices for edge in names},
             )
@@ -189,25 +251,28 @@ def _sampler(
     return propose, tell
 
 
-def _spent(way: Way, order: NDArray[np.int64], unit: str) -> Floats:
-    return np.cumsum(getattr(way, unit)[order], axis=1)
+def _spent(way: Way, of: Searches, unit: str) -> Floats:
+    costs = getattr(way, unit)[of.cells]
+    if way.rung is not None:
+        costs = np.where(of.dropped, getattr(way.rung, unit)[of.cells], costs)
+    return np.cumsum(costs, axis=1)
 
 
-def _report(way: Way, found: Floats, order: NDArray[np.int64], unit: str, best: float) -> None:
-    last = found[:, -1]
+def _report(way: Way, of: Searches, unit: str, best: float) -> None:
+    last = of.accuracy[:, -1]
     low, high = np.quantile(
         [np.random.default_rng(i).choice(last, len(last)).mean() for i in range(1000)], (0.025, 0.975)
     )
-    spent = _spent(way, order, unit)
-    mean, costs = found.mean(axis=0), spent.mean(axis=0)
+    spent = _spent(way, of, unit)
+    mean, costs = of.accuracy.mean(axis=0), spent.mean(axis=0)
     arrived = []
     for gap in TOP:
         there = np.flatnonzero(mean >= best - gap)
         arrived.append(f"{costs[there[0]]:.3g}" if len(there) else "-")
-    print(f"{way.name:32}  {last.mean():.2f} [{low:.2f}, {high:.2f}]  {', '.join(arrived):28}  in all {costs[-1]:.3g}")
+    print(f"{way.name:40}  {last.mean():.2f} [{low:.2f}, {high:.2f}]  {', '.join(arrived):28}  in all {costs[-1]:.3g}")
 
 
-def _plot(ways: list[Way], curves: dict[str, tuple[Floats, NDArray[np.int64]]], accuracy: Floats, path: str) -> None:
+def _plot(ways: list[Way], curves: dict[str, Searches], accuracy: Floats, path: str) -> None:
     import matplotlib
 
     matplotlib.use("agg")
@@ -216,8 +281,8 @@ def _plot(ways: list[Way], curves: dict[str, tuple[Floats, NDArray[np.int64]]], 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
     for axis, unit in zip(axes, ("seconds", "operations"), strict=True):
         for way in ways:
-            found, order = curves[way.name]
-            spent = _spent(way, order, unit).mean(axis=0)
+            found = curves[way.name].accuracy
+            spent = _spent(way, curves[way.name], unit).mean(axis=0)
             if spent[-1] <= 0:
                 axis.axhline(found[:, -1].mean(), linestyle=":", color="grey", label=f"{way.name} (free)")
                 continue
