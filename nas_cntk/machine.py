@@ -1,9 +1,14 @@
-"""What the machine is called."""
+"""What the machine is called, and its GPUs by number."""
 
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
+
+from nas_cntk.errors import UsageError
+
+MOST_GPUS = 64
 
 
 def processor_name(proc: Path = Path("/proc")) -> str:
@@ -15,3 +20,20 @@ def processor_name(proc: Path = Path("/proc")) -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine() or "unknown processor"
+
+
+def gpu_numbers(text: str | None) -> tuple[int, ...]:
+    """Return the GPUs that `--devices` names, such as "0,1" or "cuda:0,cuda:1"; none for None, "auto" or "cuda".
+
+    Raises:
+        UsageError: on anything else.
+    """
+    if text is None or text.strip() in ("auto", "cuda"):
+        return ()
+    numbers = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(?:cuda:)?([0-9]{1,2})", part.strip())
+        if found is None or int(found[1]) >= MOST_GPUS:
+            raise UsageError(f"--devices {text[:40]!r} names no GPUs; give their numbers, such as 0 or 0,1")
+        numbers.append(int(found[1]))
+    return tuple(dict.fromkeys(numbers))

@@ -8,15 +8,19 @@ the K that is still there. Letters in shapes: n images, c classes.
 Own panels instead of one LAPACK call: they leave the other triangle alone, index no more than a panel at a time (n^2
 does not fit the 32-bit integers of common BLAS builds beyond 46,340 images), and can be interrupted. One panel is a
 matrix product over all columns before it, so the speed is that of the matrix product.
+
+A Gram matrix that backend cuda computes is solved on the first of its GPUs by the same panels, if that has room for it;
+iterations stay on the host.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +37,15 @@ Single = NDArray[np.float32]
 
 PANEL = 1024  # columns factored at a time
 STRIPE = 4096  # rows updated at a time: bounds scratch memory and the time to an interruption
+BLOCK = 512, 8192  # of a product in float64: about 32 MB, however long the rows are
 TOLERANCE = 1e-10  # of the residual, relative to the targets: that of a float64 solve of such a matrix
 MOST_REFINEMENTS = 30
 MOST_ITERATIONS = 300  # of conjugate gradients
 PATIENCE = 40  # iterations that may gain less than a factor of ten
 SHIFTS = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 """What is added to the factored matrix alone, in multiples of the mean diagonal, where float32 cannot factor it."""
+
+log = logging.getLogger("nas_cntk")
 
 EPS32 = float(np.finfo(np.float32).eps)
 EPS64 = float(np.finfo(np.float64).eps)
@@ -75,7 +82,8 @@ def solve(
 ) -> Solution:
     """Solve the regression with one float32 matrix of working memory.
 
-    A Gram matrix on disk for which there is not that much memory goes to `conjugate_gradients.solve`.
+    A Gram matrix of backend cuda is solved on its GPU if that has room for it. Else one on disk for which there is not
+    that much memory goes to `conjugate_gradients.solve`.
 
     Jitter follows `regression.fit`: none unless the matrix is not positive definite to working precision, that is
     unless its least eigenvalue, as far as the iteration shows it, is below mean(diag K) (n eps64 + 4 eps32); then the
@@ -105,9 +113,35 @@ def solve(
         raise RegressionError(f"{len(y_targets)} labels for a kernel of {n} images; give one label an image")
     if isinstance(ridge, str) or not (math.isfinite(ridge) and ridge >= 0):
         raise RegressionError(f"a ridge of {ridge}; use a number from 0 up (times the mean diagonal)")
+    wishes = y_targets, float(ridge), tolerance, progress, cancelled
+    gpu = _gpu_for(kernel)
+    if gpu is not None:
+        try:
+            with gpu.active():
+                return _solved(kernel, False, gpu, *wishes)
+        except MemoryError:
+            log.warning("%s has no room to solve for %d images: solving on the CPU", gpu.name, n)
     if not overwrite and _too_large(kernel):
         return _on_tiles(kernel, y, num_classes, ridge, tolerance, engine, progress, cancelled)
-    matrix = _Matrix(_working_copy(kernel, n, overwrite), progress, cancelled)
+    try:
+        return _solved(kernel, overwrite, Host(), *wishes)
+    except MemoryError:
+        raise RegressionError(
+            f"not enough memory to solve for {n} images ({4e-9 * n * n:.1f} GB); take fewer"
+        ) from None
+
+
+def _solved(
+    kernel: NDArray[Any] | Tiled,
+    overwrite: bool,
+    arrays: Arrays,
+    y_targets: Float,
+    ridge: float,
+    tolerance: float,
+    progress: Callable[[float], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> Solution:
+    matrix = _Matrix(_working_copy(kernel, overwrite, arrays), arrays, progress, cancelled)
     scale = float(matrix.diagonal.mean())
     if not scale > 0:
         raise RegressionError(f"the kernel's mean diagonal is {scale:g}; are all images black?")
@@ -118,21 +152,102 @@ def solve(
             alpha, residual, iterations, method, shift = found
             if progress is not None:
                 progress(1.0)
-            return Solution(alpha, residual, iterations, float(ridge), jitter, scale, method, shift)
+            return Solution(alpha, residual, iterations, ridge, jitter, scale, method + arrays.where, shift)
     raise RegressionError(
         f"the kernel is not positive definite, nor with {JITTERS[-1]:g} of its mean diagonal added;"
         " compute it in float64, or give a ridge"
     )
 
 
+class Arrays(Protocol):
+    """Where the matrix is and who computes with it."""
+
+    name: str
+    where: str  # what a method that uses it is called, beyond what it does
+    stripe: int
+    block: tuple[int, int]
+
+    @property
+    def library(self) -> Any:
+        """NumPy, or what speaks as it does."""
+
+    def active(self) -> AbstractContextManager[object]:
+        """Everything else happens within."""
+
+    def there(self, array: NDArray[Any]) -> Any:
+        """Return an array of the host as one of `library`."""
+
+    def here(self, array: Any) -> NDArray[Any]:
+        """Return it as one of the host."""
+
+    def cholesky(self, matrix: Any) -> Any | None:
+        """Return the lower factor of a float32 matrix, zero above; None, or NaN in it, if it has none."""
+
+    def solve(self, factor: Any, b: Any, transposed: bool) -> Any:
+        """Return L^-1 b, or L^-T b, of a float32 matrix whose lower triangle is L; b may be lost."""
+
+
+class Host:
+    """NumPy's arrays and LAPACK."""
+
+    def __init__(self) -> None:
+        self.name, self.where, self.stripe, self.block = "this machine", "", STRIPE, BLOCK
+
+    @property
+    def library(self) -> Any:
+        """NumPy."""
+        return np
+
+    def active(self) -> AbstractContextManager[object]:
+        """Nothing is needed."""
+        return nullcontext()
+
+    def there(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return it."""
+        return array
+
+    def here(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return it."""
+        return array
+
+    def cholesky(self, matrix: Single) -> Single | None:
+        """By spotrf."""
+        from scipy.linalg import lapack
+
+        factor, broken = lapack.spotrf(matrix, lower=1, clean=1, overwrite_a=0)
+        return None if broken else factor
+
+    def solve(self, factor: Single, b: Single, transposed: bool) -> Single:
+        """By strsm."""
+        from scipy.linalg import blas
+
+        corner = np.asfortranarray(factor)
+        found: Single = blas.strsm(1.0, corner, b, side=0, lower=1, trans_a=int(transposed), overwrite_b=1)
+        return found
+
+
+def _gpu_for(kernel: NDArray[Any] | Tiled) -> Arrays | None:
+    from nas_cntk.kernels.gram import Gram
+
+    if not isinstance(kernel, Gram) or not kernel.gpus:
+        return None
+    from nas_cntk.kernels.backends import cuda_arrays
+
+    return cuda_arrays.with_room(kernel.gpus[0], cuda_arrays.memory_of_solve(len(kernel)))
+
+
 class _Matrix:
     """K in the strict upper triangle of an array, its diagonal beside it, and room for a factor in the rest."""
 
     def __init__(
-        self, array: Single, progress: Callable[[float], None] | None, cancelled: Callable[[], bool] | None
+        self,
+        array: Any,  # shape: (n, n), float32
+        arrays: Arrays,
+        progress: Callable[[float], None] | None,
+        cancelled: Callable[[], bool] | None,
     ) -> None:
-        self.array = array  # shape: (n, n)
-        self.diagonal = array.diagonal().astype(np.float64)
+        self.array, self.arrays = array, arrays
+        self.diagonal = arrays.here(array.diagonal()).astype(np.float64)
         self.progress, self.cancelled = progress, cancelled
 
     def __len__(self) -> int:
@@ -146,70 +261,64 @@ class _Matrix:
 
     def times(self, x: Float) -> Float:
         """Return K x in float64, shape (n, c)."""
-        n, array = len(self), self.array
-        product: Float = self.diagonal[:, None] * x
-        # Blocks of float64 of about 32 MB, however long the rows are.
-        for top, left, right in _blocks(n, 512, 8192):
-            bottom = min(top + 512, n)
+        n, array, lib = len(self), self.array, self.arrays.library
+        height, width = self.arrays.block
+        product, x = self.arrays.there(self.diagonal[:, None] * x), self.arrays.there(x)
+        for top, left, right in _blocks(n, height, width):
+            bottom = min(top + height, n)
             block = array[top:bottom, left:right].astype(np.float64)
             if left < bottom:  # on the diagonal: what is there below it is the factor
-                block = np.triu(block, 1 + top - left)
+                block = lib.triu(block, 1 + top - left)
             product[top:bottom] += block @ x[left:right]
             product[left:right] += block.T @ x[top:bottom]
             self.poll()
-        return product
+        return self.arrays.here(product)
 
     def factor(self, added: float, least_pivot: float) -> bool:
         """Factor K + added I into the lower triangle; false if a pivot is not at least `least_pivot`."""
-        from scipy.linalg import blas, lapack
-
-        n, array = len(self), self.array
+        n, array, arrays, lib = len(self), self.array, self.arrays, self.arrays.library
         for first in range(0, n, PANEL):
             last = min(first + PANEL, n)
             before = array[first:last, :first]  # the factor's rows of this panel
-            head = np.triu(array[first:last, first:last], 1)
-            head += head.T
-            head[np.diag_indices(last - first)] = self.diagonal[first:last] + added
-            head -= before @ before.T
-            factor, broken = lapack.spotrf(head, lower=1, clean=1, overwrite_a=0)
-            if broken or float(np.square(factor.diagonal()).min()) < least_pivot:
-                return False
             corner = array[first:last, first:last]
-            below = np.tril_indices(last - first)
-            corner[below] = factor[below]
-            for top in range(last, n, STRIPE):
-                bottom = min(top + STRIPE, n)
-                stripe = np.ascontiguousarray(array[first:last, top:bottom].T)
+            head = lib.triu(corner, 1)
+            head = lib.ascontiguousarray(head + head.T)
+            diagonal = (self.diagonal[first:last] + added).astype(np.float32)
+            head.reshape(-1)[:: last - first + 1] = arrays.there(diagonal)
+            if first:
+                head -= before @ before.T
+            factor = arrays.cholesky(head)
+            if factor is None or not float(lib.square(factor.diagonal()).min()) >= least_pivot:
+                return False
+            corner[...] = lib.tril(factor) + lib.triu(corner, 1)
+            for top in range(last, n, arrays.stripe):
+                bottom = min(top + arrays.stripe, n)
+                stripe = lib.ascontiguousarray(array[first:last, top:bottom].T)
                 if first:
                     stripe -= array[top:bottom, :first] @ before.T
                 # L_panel = stripe L_corner^-T, as L_corner L_panel^T = stripe^T in the column order of LAPACK.
-                turned = blas.strsm(1.0, factor, stripe.T, side=0, lower=1, overwrite_b=1)
-                array[top:bottom, first:last] = turned.T
+                array[top:bottom, first:last] = arrays.solve(factor, stripe.T, False).T
                 self.poll()
             self.poll(0.95 * (last / n) ** 2 * (3 - 2 * last / n))
         return True
 
     def apply_inverse(self, r: Float) -> Float:
         """Return about (K + added I)^-1 r, through the factor in float32."""
-        from scipy.linalg import blas
-
-        n, array = len(self), self.array
+        n, array, arrays = len(self), self.array, self.arrays
         size = np.abs(r).max(axis=0)
         size[size == 0] = 1
-        x = (r / size).astype(np.float32)
+        x = arrays.there((r / size).astype(np.float32))
         panels = [(first, min(first + PANEL, n)) for first in range(0, n, PANEL)]
         for first, last in panels:
             if first:
                 x[first:last] -= array[first:last, :first] @ x[:first]
-            corner = np.asfortranarray(array[first:last, first:last])
-            x[first:last] = blas.strsm(1.0, corner, x[first:last], side=0, lower=1)
+            x[first:last] = arrays.solve(array[first:last, first:last], x[first:last], False)
         for first, last in reversed(panels):
-            corner = np.asfortranarray(array[first:last, first:last])
-            x[first:last] = blas.strsm(1.0, corner, x[first:last], side=0, lower=1, trans_a=1)
+            x[first:last] = arrays.solve(array[first:last, first:last], x[first:last], True)
             if first:
                 x[:first] -= array[first:last, :first].T @ x[first:last]
             self.poll()
-        solved: Float = x.astype(np.float64) * size
+        solved: Float = arrays.here(x).astype(np.float64) * size
         return solved
 
 
@@ -372,30 +481,24 @@ def _on_tiles(
     )
 
 
-def _working_copy(kernel: NDArray[Any] | Tiled, n: int, overwrite: bool) -> Single:
+def _working_copy(kernel: NDArray[Any] | Tiled, overwrite: bool, arrays: Arrays) -> Any:
     from nas_cntk.kernels.tiles import Tiled
 
     if overwrite:
         if isinstance(kernel, Tiled) or kernel.dtype != np.float32 or not kernel.flags.c_contiguous:
             raise RegressionError("only a C-contiguous float32 array can be overwritten; leave overwrite out")
-        array: Single = kernel
-        for top in range(0, n, PANEL):
-            _check_finite(array[top : top + PANEL, top:])
+        for top in range(0, len(kernel), PANEL):
+            _check_finite(kernel[top : top + PANEL, top:])
+        return kernel
+    array = arrays.library.empty(kernel.shape, np.float32)
+    if isinstance(kernel, Tiled):
+        for (top, bottom), (left, right), block in kernel.tiles():
+            _check_finite(block)
+            array[top:bottom, left:right] = arrays.there(np.asarray(block, np.float32))
     else:
-        try:
-            array = np.empty((n, n), dtype=np.float32)
-        except MemoryError:
-            raise RegressionError(
-                f"not enough memory to solve for {n} images ({4e-9 * n * n:.1f} GB); take fewer"
-            ) from None
-        if isinstance(kernel, Tiled):
-            for (top, bottom), (left, right), block in kernel.tiles():
-                array[top:bottom, left:right] = block
-                _check_finite(block)
-        else:
-            for top in range(0, n, PANEL):
-                array[top : top + PANEL, top:] = kernel[top : top + PANEL, top:]
-                _check_finite(array[top : top + PANEL, top:])
+        for top in range(0, len(kernel), PANEL):
+            _check_finite(kernel[top : top + PANEL, top:])
+            array[top : top + PANEL, top:] = kernel[top : top + PANEL, top:]
     return array
 
 

@@ -86,6 +86,9 @@ Backend = Annotated[
         autocompletion=completion.backends, help="Kernel backend: auto, cpu, cuda or reference; auto at first."
     ),
 ]
+Devices = Annotated[
+    str | None, typer.Option(help="GPUs of backend cuda by number, such as 0,1; the first one if not given.")
+]
 Sampler = Annotated[
     str | None,
     typer.Option(

@@ -16,6 +16,7 @@ from nas_cntk.commands.options import (
     Config,
     Data,
     Db,
+    Devices,
     Download,
     Dtype,
     Holdout,
@@ -83,6 +84,7 @@ def search(
     ] = None,
     db: Db = DEFAULT_DB,
     backend: Backend = None,
+    devices: Devices = None,
     timeout: Timeout = None,
     max_trial_seconds: MaxTrialSeconds = None,
     ridge: Ridge = "0",
@@ -123,6 +125,7 @@ def search(
         prune_level,
         siblings,
         batch,
+        devices,
     )
     starts = parse_trials(start_trials)
     options = replace(options, start_from=start_from, start_trials=starts, asked=as_asked(ctx))
@@ -140,6 +143,7 @@ def resume(
     timeout: Timeout = None,
     max_trial_seconds: MaxTrialSeconds = None,
     backend: Backend = None,
+    devices: Devices = None,
     sampler: Sampler = None,
     sampler_setting: SamplerSetting = None,
     prune_level: PruneLevel = None,
@@ -176,6 +180,7 @@ def resume(
         prune_level,
         siblings,
         batch,
+        devices,
     )
     with search_view(console_of(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
@@ -222,6 +227,7 @@ def score(
     score: ScoreNames = "holdout_accuracy",
     ridge: Ridge = "0",
     backend: Backend = None,
+    devices: Devices = None,
     dtype: Dtype = "float32",
     download: Download = False,
     skip_bad: SkipBad = False,
@@ -231,6 +237,7 @@ def score(
 
     It is scored as a search would; nothing is recorded.
     """
+    from nas_cntk.machine import gpu_numbers
     from nas_cntk.report import text
     from nas_cntk.scoring import parse_scores, standard_error
     from nas_cntk.search.settings import Problem, parse_ridge
@@ -241,7 +248,11 @@ def score(
     arch = read_architecture(architecture)
     console = console_of(stderr=as_json)
     result = score_file(
-        arch, problem, backend or "auto", lambda line: console.print(line, markup=False, soft_wrap=True)
+        arch,
+        problem,
+        backend or "auto",
+        lambda line: console.print(line, markup=False, soft_wrap=True),
+        gpu_numbers(devices),
     )
     scores = result.scores
     if as_json:
@@ -269,7 +280,9 @@ def _options(
     prune_level: float | None,
     siblings: bool | None,
     batch: int | None,
+    devices: str | None,
 ) -> Options:
+    from nas_cntk.machine import gpu_numbers
     from nas_cntk.search.samplers import parse_settings
     from nas_cntk.search.settings import Options
 
@@ -285,6 +298,7 @@ def _options(
         prune_level,
         siblings,
         batch,
+        devices=gpu_numbers(devices),
     )
 
 

@@ -28,10 +28,11 @@ _IF_NOT_GIVEN = {
         "start-trials": "its 5 best",
         "study": "a new one, DATA-SPACE-N",
         "backend": "auto",
+        "devices": "the first GPU, where kernels use one",
         "timeout": "no limit",
         "max-trial-seconds": "300",
     },
-    "resume": {"study": "the newest", "timeout": "no limit"},
+    "resume": {"study": "the newest", "timeout": "no limit", "devices": "the first GPU, where kernels use one"},
     "validate": {
         "top": "5, unless trials are named or spread is set",
         "train-images": "all of them",

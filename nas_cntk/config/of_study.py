@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 _OF_THE_PROBLEM = ("data", "image-size", "space", "subset", "holdout", "score", "seed", "ridge", "dtype")
 _SWITCHES = ("download", "skip-bad")
-_OF_ONE_RUN = ("start-from", "start-trials", "timeout", "workers")  # a study keeps those of the run that made it
+# A study keeps those of the run that made it.
+_OF_ONE_RUN = ("start-from", "start-trials", "timeout", "workers", "devices")
 
 
 def entries_of_study(study: Study, changes: list[dict[str, Any]]) -> list[Entry]:

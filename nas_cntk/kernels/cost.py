@@ -42,8 +42,8 @@ def _of_one_pair(family: Fields) -> float:
     )
 
 
-def measure_rate(backend: str = "auto", seconds: float = 0.4) -> float:
-    """Return the entry-layers per second of this machine now, measured for about `seconds`.
+def measure_rate(backend: str = "auto", seconds: float = 0.4, devices: Sequence[int] = ()) -> float:
+    """Return the entry-layers per second of this machine now, or of some of its GPUs, measured for about `seconds`.
 
     Raises:
         BackendUnavailable: if the backend is not there.
@@ -54,13 +54,14 @@ def measure_rate(backend: str = "auto", seconds: float = 0.4) -> float:
         x = b.relu(b.conv(x, 3))
     b.dense(b.global_avg_pool(x))
     arch = b.build()
-    images = {"reference": 4, "cpu": 96, "cuda": 1024}[resolve_backend(backend)]  # a GPU is slow at little work
+    wanted = devices or None
+    images = {"reference": 4, "cpu": 96, "cuda": 1024}[resolve_backend(backend, wanted)]  # a GPU is slow at little work
     x1 = np.random.default_rng(0).standard_normal((images, 8, 8, 1)).astype(np.float32)
-    kernel(arch, x1[:1], backend=backend)  # what is paid once
+    kernel(arch, x1[:1], backend=backend, devices=wanted)  # what is paid once
     best, spent = 0.0, 0.0
     while spent < seconds:
         started = time.perf_counter()
-        kernel(arch, x1, x1, backend=backend)
+        kernel(arch, x1, x1, backend=backend, devices=wanted)
         took = time.perf_counter() - started
         spent += took
         best = max(best, entry_layers(arch, (8, 8, 1), images**2) / took)

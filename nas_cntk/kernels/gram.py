@@ -60,6 +60,11 @@ class Gram(Tiled):
         family = self.family
         return family.crosses(x_test, [(self._arch, self._kind)], progress, cancelled)[0]
 
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """Numbers of the GPUs that compute it; none of another backend."""
+        return self.family.gpus
+
     def _attach(self, family: GramFamily, arch: Architecture, kind: Single) -> None:
         self.family, self._arch, self._kind = family, arch, kind
 
@@ -97,6 +102,12 @@ class GramFamily(Sequence[Any]):
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         return self._entry(lambda key, kind: self._grams[key, kind], self._order[index])
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """Numbers of the GPUs that compute them; none of another backend, or of a cluster."""
+        here = self._task.backend == "cuda" and self._engine is None
+        return (self._task.devices or (0,)) if here else ()
 
     def extend(
         self, x_more: ArrayLike, *, progress: Progress | None = None, cancelled: Cancelled | None = None

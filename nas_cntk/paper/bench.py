@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nas_cntk import regression
 from nas_cntk.kernels import cost
 from nas_cntk.kernels.filling import Engine
+from nas_cntk.machine import gpu_numbers
 from nas_cntk.paper.columns import Column, Size
 from nas_cntk.paper.images import ImageSource
 from nas_cntk.paper.wishes import Wishes
@@ -133,6 +134,12 @@ class Bench:
     rate: Rate
     cancelled: Callable[[], bool]
     engine: Engine | None = None  # that computes the tiles of kernels; this process if None
+
+    @property
+    def gpus(self) -> tuple[int, ...] | None:
+        """The GPUs of kernels; None for the backend's own choice, or one that uses none."""
+        named = self.backend == "cuda" and self.wishes.devices.startswith("cuda:")
+        return gpu_numbers(self.wishes.devices) if named else None
 
     def asked(
         self,

@@ -140,6 +140,7 @@ class KernelUnit:
             store=store,
             kind=kind,
             backend=self.bench.backend,
+            devices=self.bench.gpus,
             dtype=DTYPE,
             engine=self.bench.engine,
             progress=lambda fraction: progress(fraction * of_gram),

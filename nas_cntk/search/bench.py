@@ -36,6 +36,7 @@ class Bench:
     scores: tuple[ScoreKind, ...]
     backend: str  # resolved: what "auto" stands for here
     cluster: Candidates | None = None  # whose workers score, each candidate by itself
+    devices: tuple[int, ...] = ()  # numbers of the GPUs that the backend uses; none: its own choice
 
     @property
     def subset(self) -> int:
@@ -139,6 +140,7 @@ class Bench:
             *images,
             **settings,
             backend=self.backend,
+            devices=self.devices or None,
             networks=networks,
             sizes=sizes,
             rungs=self.split.rungs if at_rung is not None else (),
@@ -233,8 +235,8 @@ class Forecast:
         return self.mean * trials * (1.0 - skipped)
 
 
-def set_up(problem: Problem, backend: str, cluster: Candidates | None = None) -> Bench:
-    """Load and check everything that a problem names.
+def set_up(problem: Problem, backend: str, cluster: Candidates | None = None, devices: Sequence[int] = ()) -> Bench:
+    """Load and check everything that a problem names; `devices` are numbers of GPUs, of this machine's.
 
     Raises:
         NasCntkError: whatever is wrong with data, split, scores or backend.
@@ -246,20 +248,22 @@ def set_up(problem: Problem, backend: str, cluster: Candidates | None = None) ->
     scores = parse_scores(problem.score)
     if any(kind.needs_network for kind in scores):
         import nas_cntk.scores.batch  # noqa: F401  torch is missed before anything is loaded
-    resolved = resolve_backend(backend)
+    if devices and cluster is not None:
+        raise UsageError("--devices names GPUs of this machine, and --cluster has others score; leave one out")
+    resolved = resolve_backend(backend, devices)
     dataset = data.load(
         problem.data, image_size=problem.image_size, download=problem.download, skip_bad=problem.skip_bad
     )
     dataset = data.standardise(dataset)
     split = data.split(dataset, problem.subset, problem.holdout, problem.seed)
-    return Bench(problem, dataset, split, scores, resolved, cluster)
+    return Bench(problem, dataset, split, scores, resolved, cluster, tuple(devices))
 
 
 def measured_rate(bench: Bench) -> float | None:
     """Return this machine's rate in entry-layers/s, by a short calibration; None where no kernel is needed."""
     from nas_cntk.kernels import cost
 
-    return float(cost.measure_rate(bench.backend)) if bench.needs_kernel else None
+    return float(cost.measure_rate(bench.backend, devices=bench.devices)) if bench.needs_kernel else None
 
 
 def forecast(evaluation: Evaluation, seed: int, max_trial_seconds: float, target: int) -> Forecast:

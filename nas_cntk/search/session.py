@@ -88,12 +88,12 @@ def search(db: str, name: str | None, problem: Problem, options: Options, screen
             studies.check_name(name)
         if name is not None and known.get(name):
             study = studies.find_study(records, name)
-            bench = set_up(problem, options.backend or _text(study.config["backend"]), cluster)
+            bench = set_up(problem, options.backend or _text(study.config["backend"]), cluster, options.devices)
             check_identity(name, study.identity, bench.identity(space))
             _check_start(study, options)
             return _continue(records, study, bench, space, options, screen, clock)
         start = _start(records, space, options)
-        bench = set_up(problem, options.backend or "auto", cluster)
+        bench = set_up(problem, options.backend or "auto", cluster, options.devices)
         return _begin(records, name, bench, space, sampler, options, start, screen, clock)
 
 
@@ -116,7 +116,7 @@ def resume(db: str, name: str | None, options: Options, screen: Screen, *, data:
             return Ended(study.name, "complete", _finished(records, study), target)
         space = load_space(problem.space)
         with candidates_of(options.cluster, options.backend or "auto") as cluster:
-            bench = set_up(problem, options.backend or _text(study.config["backend"]), cluster)
+            bench = set_up(problem, options.backend or _text(study.config["backend"]), cluster, options.devices)
             check_identity(study.name, study.identity, bench.identity(space))
             return _continue(records, study, bench, space, options, screen, clock)
 
@@ -132,7 +132,7 @@ def work(order: workers.Order, ends: Callable[[], str | None], observer: Observe
         study = studies.find_study(records, order.study)
         problem = replace(_stored_problem(study.config), data=order.data)
         space = load_space(problem.space)
-        bench = set_up(problem, "auto" if cluster is not None else order.backend, cluster)
+        bench = set_up(problem, "auto" if cluster is not None else order.backend, cluster, order.devices)
         check_identity(study.name, study.identity, bench.identity(space))
         storage = open_storage(records)
         limits = Limits(study.target, order.max_trial_seconds, ends)
@@ -308,6 +308,7 @@ def _run(records: Records, storage: Any, plan: Plan, options: Options, screen: S
                     plan.manner,
                     left,
                     None if cluster is None else cluster.address,
+                    plan.bench.devices,
                 )
                 how = workers.run(records, plan.study, order, options.workers, ends, screen)
             else:

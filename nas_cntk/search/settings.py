@@ -56,6 +56,7 @@ class Options:
     prune_level: float | None = None
     siblings: bool | None = None
     batch: int | None = None
+    devices: tuple[int, ...] = ()  # numbers of GPUs; none: the backend's own choice
     start_from: str | None = None  # a study, of a new one
     start_trials: tuple[int, ...] = ()  # of it; none: its best
     asked: Mapping[str, object] | None = None  # the file and the flags that this came from; a new study keeps them

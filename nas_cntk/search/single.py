@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +51,15 @@ def read_architecture(path: str) -> Architecture:
         raise type(error)(f"{path}: {error}") from None
 
 
-def score_file(architecture: Architecture, problem: Problem, backend: str, say: Callable[[str], None]) -> Scored:
+def score_file(
+    architecture: Architecture,
+    problem: Problem,
+    backend: str,
+    say: Callable[[str], None],
+    devices: Sequence[int] = (),
+) -> Scored:
     """Return the scores of an architecture; notes on the data, and what takes long, are said first."""
-    bench = set_up(problem, backend)
+    bench = set_up(problem, backend, devices=devices)
     for note in bench.split.notes:
         say(f"note: {note}")
     try:

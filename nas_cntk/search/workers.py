@@ -55,12 +55,13 @@ class Order:
     manner: Manner
     seconds: float | None  # after which it begins nothing more
     cluster: str | None = None  # a scheduler's address
+    devices: tuple[int, ...] = ()  # numbers of GPUs; none: the backend's own choice
 
     @classmethod
     def read(cls, line: str) -> Order:
         """Return what `line` says."""
         fields = json.loads(line)
-        return cls(**{**fields, "manner": Manner(**fields["manner"])})
+        return cls(**{**fields, "manner": Manner(**fields["manner"]), "devices": tuple(fields["devices"])})
 
     def line(self) -> str:
         """Return it as a line of JSON."""
@@ -79,7 +80,7 @@ def run(
     threads = _threads(count)
     history = trials.History(records, study.study_id)
     shown = {trial.ordinal for trial in history.trials()}
-    running = [_start(order, threads) for _ in range(count)]
+    running = [_start(_share(order, place, count), threads) for place in range(count)]
     replaced = 0
     try:
         while True:
@@ -99,7 +100,7 @@ def run(
                 if replaced > MOST_REPLACED:
                     raise StudyError(f"{replaced} workers were killed; the study is kept, and `resume` goes on")
                 left = None if order.seconds is None else max(0.0, order.seconds - (time.monotonic() - began))
-                running[place] = _start(replace(order, seconds=left), threads)
+                running[place] = _start(_share(replace(order, seconds=left), place, count), threads)
             if all(worker.poll() == 0 for worker in running):
                 _show(records, study, history, shown, screen)
                 with records.transaction() as connection:
@@ -114,6 +115,12 @@ def _threads(count: int) -> int:
     from nas_cntk.kernels.backends import cpu
 
     return max(1, cpu.threads() // count)
+
+
+def _share(order: Order, place: int, count: int) -> Order:
+    """Return the order of one of `count` workers: among more GPUs than workers several each, else one each in turn."""
+    gpus = order.devices
+    return replace(order, devices=gpus[place::count] or (gpus[place % len(gpus)],)) if gpus else order
 
 
 def _start(order: Order, threads: int) -> subprocess.Popen[str]:

@@ -145,6 +145,14 @@ def options(build: Build) -> tuple[str, ...]:
 
 
 @cache
+def triangular_solver() -> Any:
+    """Return CuPy's `solve_triangular`."""
+    from cupyx.scipy.linalg import solve_triangular
+
+    return solve_triangular
+
+
+@cache
 def _cupy() -> Any:
     try:
         import cupy

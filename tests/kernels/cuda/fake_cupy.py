@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class CUDARuntimeError(RuntimeError):
-    pass
+    __module__ = "cupy_backends.cuda.api.runtime"
 
 
 class CUDADriverError(RuntimeError):
@@ -73,6 +73,7 @@ class FakeCupy(types.ModuleType):
             Stream=lambda non_blocking: self._stream(),
             alloc_pinned_memory=self._pinned,
         )
+        self.linalg = types.SimpleNamespace(cholesky=self.cholesky)
         self.pool = types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
 
     def _count(self) -> int:
@@ -110,23 +111,94 @@ class FakeCupy(types.ModuleType):
         array.values[...] = 0
         return array
 
+    # What follows is for dense matrices: `cuda_arrays.CupyArrays`.
+
+    def asarray(self, host: NDArray[Any]) -> _Array:
+        assert type(host) is np.ndarray
+        array = self.empty(host.shape, host.dtype)
+        array.values[...] = host
+        return array
+
+    def asnumpy(self, array: _Array) -> NDArray[Any]:
+        return self._values(array).copy()
+
+    def square(self, array: _Array) -> _Array:
+        return array * array
+
+    def tril(self, array: _Array, k: int = 0) -> _Array:
+        return _Array(np.tril(self._values(array), k), array.number)
+
+    def triu(self, array: _Array, k: int = 0) -> _Array:
+        return _Array(np.triu(self._values(array), k), array.number)
+
+    def ascontiguousarray(self, array: _Array) -> _Array:
+        return _Array(np.ascontiguousarray(self._values(array)), array.number)
+
+    def cholesky(self, array: _Array) -> _Array:
+        self.fail("cholesky")
+        try:
+            found = np.linalg.cholesky(self._values(array))
+        except np.linalg.LinAlgError:  # CuPy says nothing of it
+            found = np.full_like(array.values, np.nan)
+        return _Array(found, array.number)
+
+    def solve_triangular(self, a: _Array, b: _Array, trans: int, lower: bool, **more: Any) -> _Array:
+        from scipy.linalg import solve_triangular
+
+        assert lower and more == {"overwrite_b": True, "check_finite": False}
+        return _Array(solve_triangular(self._values(a), self._values(b), trans=trans, lower=True), a.number)
+
+    def _values(self, array: _Array) -> NDArray[Any]:
+        assert type(array) is _Array and array.number == self.here.number
+        return array.values
+
     def RawModule(self, code: str, options: tuple[str, ...]) -> _Module:  # noqa: N802
         return _Module(self, code, options)
 
 
-class _Array:
-    def __init__(self, values: NDArray[Any], number: int) -> None:
-        self.values, self.number = values, number
-        self.shape, self.dtype = values.shape, values.dtype
+class _Array(np.ndarray):
+    """An array on a GPU: as strict as CuPy's, it takes no part in what NumPy's own arrays do."""
 
-    def __getitem__(self, key: Any) -> _Array:
-        return _Array(self.values[key], self.number)
+    number: int  # of the GPU
+
+    def __new__(cls, values: NDArray[Any], number: int) -> _Array:
+        array = values.view(cls)
+        array.number = number
+        return array
+
+    def __array_finalize__(self, of: Any) -> None:
+        self.number = getattr(of, "number", -1)
+
+    @property
+    def values(self) -> NDArray[Any]:
+        return self.view(np.ndarray)
 
     def set(self, host: NDArray[Any], stream: _Stream) -> None:
         self.values[...] = host
 
     def get(self, stream: _Stream, out: NDArray[Any], blocking: bool) -> None:
         out[...] = self.values
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.values[key] = self._of(value)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = (), **more: Any) -> Any:
+        given = [self._of(one) for one in inputs]
+        if out:
+            more["out"] = tuple(self._of(one) for one in out)
+        found = getattr(ufunc, method)(*given, **more)
+        return out[0] if out else _Array(np.asarray(found), self.number)
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, named: Any) -> Any:
+        raise TypeError(f"{function.__name__} of NumPy has an array of a GPU")
+
+    def _of(self, value: Any) -> Any:
+        if isinstance(value, _Array):
+            assert value.number == self.number, "an array of another GPU"
+            return value.values
+        if np.ndim(value):
+            raise TypeError("an array of the host where one of a GPU is due")
+        return value
 
 
 class _Device:
@@ -200,12 +272,18 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCupy]:
 
     def forget() -> None:
         cuda._cupy.cache_clear()
+        cuda.triangular_solver.cache_clear()
         cuda._modules.clear()
         cuda._functions.clear()
         cuda._plan.cache_clear()
 
     cupy = FakeCupy()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
+    for name in ("cupyx", "cupyx.scipy"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    triangular = types.ModuleType("cupyx.scipy.linalg")
+    triangular.solve_triangular = cupy.solve_triangular  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, triangular.__name__, triangular)
     find = exact.importlib.util.find_spec
     monkeypatch.setattr(exact.importlib.util, "find_spec", lambda name: cupy if name == "cupy" else find(name))
     monkeypatch.setattr("nas_cntk.kernels.cuda_plan.thread_tile", few_tiles)

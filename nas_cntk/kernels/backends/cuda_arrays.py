@@ -1,0 +1,77 @@
+"""Dense matrices on a GPU for the solver, through CuPy: its arrays, cuBLAS and cuSOLVER."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_cntk.errors import KernelError
+from nas_cntk.kernels.backends import cuda
+
+STRIPE = 8_192  # rows updated at a time
+BLOCK = 4_096, 16_384  # of a product in float64: half a gigabyte
+SCRATCH = 4 * 2**30  # bytes beside the matrix: CuPy copies a stripe before it multiplies it, and a block
+LIBRARIES = ("cupy", "cupy_backends", "cupyx")  # whose errors are the GPU's
+
+
+def memory_of_solve(n: int) -> int:
+    """Return the bytes that a solve for n images takes on a GPU."""
+    return 4 * n * n + min(SCRATCH, 24 * n * n)
+
+
+def with_room(number: int, nbytes: int) -> CupyArrays | None:
+    """Return a GPU if it has so many bytes free."""
+    arrays = CupyArrays(number)
+    return arrays if arrays.free_bytes() * cuda.MEMORY_SHARE >= nbytes else None
+
+
+class CupyArrays:
+    """One GPU, as `solver.Arrays` has it; what fails but for memory is a KernelError."""
+
+    where = " on a GPU"
+
+    def __init__(self, number: int) -> None:
+        self._device = cuda.CupyDevice(number)
+        self.library = self._device.cupy
+        self.name = f"GPU {number}"
+        self.stripe, self.block = STRIPE, BLOCK
+
+    def free_bytes(self) -> int:
+        """Return what it could still give."""
+        self._device.release()
+        return self._device.free_bytes()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make it the GPU that arrays are on; what it was given is free at the end."""
+        try:
+            with self._device.device, self._device.stream:
+                yield
+        except RuntimeError as error:
+            if type(error).__module__.partition(".")[0] not in LIBRARIES:
+                raise  # of whoever is told of the progress
+            raise KernelError(f"{self.name} failed ({' '.join(str(error).split())[:300]}); try backend cpu") from None
+        finally:
+            self._device.release()
+
+    def there(self, array: NDArray[Any]) -> Any:
+        """Copy an array to the GPU."""
+        return self.library.asarray(np.ascontiguousarray(array))
+
+    def here(self, array: Any) -> NDArray[Any]:
+        """Copy an array from the GPU."""
+        copied: NDArray[Any] = self.library.asnumpy(array)
+        return copied
+
+    def cholesky(self, matrix: Any) -> Any:
+        """By cuSOLVER; NaN in it if there is none."""
+        return self.library.linalg.cholesky(matrix)
+
+    def solve(self, factor: Any, b: Any, transposed: bool) -> Any:
+        """By cuBLAS."""
+        solve = cuda.triangular_solver()
+        return solve(factor, b, trans=int(transposed), lower=True, overwrite_b=True, check_finite=False)
