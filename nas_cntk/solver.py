@@ -181,7 +181,7 @@ class Arrays(Protocol):
         """Return it as one of the host."""
 
     def cholesky(self, matrix: Any) -> Any | None:
-        """Return the lower factor of a float32 matrix, zero above; None, or NaN in it, if it has none."""
+        """Return the lower factor of a float32 matrix, zero above; None if it has none."""
 
     def solve(self, factor: Any, b: Any, transposed: bool) -> Any:
         """Return L^-1 b, or L^-T b, of a float32 matrix whose lower triangle is L; b may be lost."""
@@ -288,7 +288,7 @@ class _Matrix:
             if first:
                 head -= before @ before.T
             factor = arrays.cholesky(head)
-            if factor is None or not float(lib.square(factor.diagonal()).min()) >= least_pivot:
+            if factor is None or float(lib.square(factor.diagonal()).min()) < least_pivot:
                 return False
             corner[...] = lib.tril(factor) + lib.triu(corner, 1)
             for top in range(last, n, arrays.stripe):

@@ -146,10 +146,25 @@ def options(build: Build) -> tuple[str, ...]:
 
 @cache
 def triangular_solver() -> Any:
-    """Return CuPy's `solve_triangular`."""
-    from cupyx.scipy.linalg import solve_triangular
+    """Return CuPy's `solve_triangular`.
 
+    Raises:
+        BackendUnavailable: if a library of CUDA is missing that a dense solve needs.
+    """
+    try:
+        from cupyx.scipy.linalg import solve_triangular
+
+        _ = _cupy().cuda.cusolver
+    except (ImportError, RuntimeError) as error:
+        raise BackendUnavailable(f"CuPy finds no cuBLAS or no cuSOLVER ({short(error)}); {INSTALL}") from None
     return solve_triangular
+
+
+def checked_factors() -> Any:
+    """Return a context in which CuPy's Cholesky raises LinAlgError where there is no factor; elsewhere it is silent."""
+    import cupyx
+
+    return cupyx.errstate(linalg="raise")
 
 
 @cache
@@ -168,7 +183,16 @@ def _cupy() -> Any:
         ) from None
     if count == 0:
         raise BackendUnavailable("backend cuda finds no GPU; use backend cpu")
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        raise BackendUnavailable(f"backend cuda needs NVRTC, CUDA's compiler ({short(error)}); {INSTALL}") from None
     return cupy
+
+
+def short(error: BaseException) -> str:
+    """Return what an error says, on one line."""
+    return textwrap.shorten(str(error), MOST_OF_A_MESSAGE, placeholder=" ...") or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -178,8 +202,7 @@ def _one_line(number: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, _cupy().cuda.compiler.CompileException) as error:
-        text = textwrap.shorten(str(error), MOST_OF_A_MESSAGE, placeholder=" ...") or type(error).__name__
-        raise KernelError(f"GPU {number} failed ({text}); try backend cpu") from None
+        raise KernelError(f"GPU {number} failed ({short(error)}); try backend cpu") from None
 
 
 class CupyDevice:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_cntk.errors import KernelError
+from nas_cntk.errors import BackendUnavailable, KernelError
 from nas_cntk.kernels.backends import cuda
 
 STRIPE = 8_192  # rows updated at a time
@@ -24,7 +24,12 @@ def memory_of_solve(n: int) -> int:
 
 
 def with_room(number: int, nbytes: int) -> CupyArrays | None:
-    """Return a GPU if it has so many bytes free."""
+    """Return a GPU if it has so many bytes free, and what the solver needs; says so where a library is missing."""
+    try:
+        cuda.triangular_solver()
+    except BackendUnavailable as error:
+        cuda.log.warning("solving on the CPU: %s", error)
+        return None
     arrays = CupyArrays(number)
     return arrays if arrays.free_bytes() * cuda.MEMORY_SHARE >= nbytes else None
 
@@ -54,7 +59,7 @@ class CupyArrays:
         except RuntimeError as error:
             if type(error).__module__.partition(".")[0] not in LIBRARIES:
                 raise  # of whoever is told of the progress
-            raise KernelError(f"{self.name} failed ({' '.join(str(error).split())[:300]}); try backend cpu") from None
+            raise KernelError(f"{self.name} failed ({cuda.short(error)}); try backend cpu") from None
         finally:
             self._device.release()
 
@@ -68,8 +73,12 @@ class CupyArrays:
         return copied
 
     def cholesky(self, matrix: Any) -> Any:
-        """By cuSOLVER; NaN in it if there is none."""
-        return self.library.linalg.cholesky(matrix)
+        """By cuSOLVER."""
+        try:
+            with cuda.checked_factors():
+                return self.library.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            return None
 
     def solve(self, factor: Any, b: Any, transposed: bool) -> Any:
         """By cuBLAS."""

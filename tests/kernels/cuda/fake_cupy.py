@@ -43,7 +43,7 @@ class FakeCupy(types.ModuleType):
         most_bytes: of one allocation; a larger one is out of memory.
         launches: (GPU, kernel) in the order in which they were launched.
         refused: allocations that were out of memory.
-        failures: what is raised by "stream", "empty", "pinned", "compile" or "launch".
+        failures: what is raised by "nvrtc", "stream", "empty", "pinned", "compile", "launch" or "cholesky".
     """
 
     __version__ = "fake"
@@ -72,7 +72,10 @@ class FakeCupy(types.ModuleType):
             compiler=types.SimpleNamespace(CompileException=CompileException),
             Stream=lambda non_blocking: self._stream(),
             alloc_pinned_memory=self._pinned,
+            nvrtc=types.SimpleNamespace(getVersion=lambda: self.fail("nvrtc") or (13, 0)),
+            cusolver=types.ModuleType("cusolver"),
         )
+        self.checks_factors = False
         self.linalg = types.SimpleNamespace(cholesky=self.cholesky)
         self.pool = types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
 
@@ -111,6 +114,15 @@ class FakeCupy(types.ModuleType):
         array.values[...] = 0
         return array
 
+    @contextlib.contextmanager
+    def errstate(self, linalg: str) -> Iterator[None]:
+        assert linalg == "raise"
+        self.checks_factors = True
+        try:
+            yield
+        finally:
+            self.checks_factors = False
+
     # What follows is for dense matrices: `cuda_arrays.CupyArrays`.
 
     def asarray(self, host: NDArray[Any]) -> _Array:
@@ -138,8 +150,10 @@ class FakeCupy(types.ModuleType):
         self.fail("cholesky")
         try:
             found = np.linalg.cholesky(self._values(array))
-        except np.linalg.LinAlgError:  # CuPy says nothing of it
-            found = np.full_like(array.values, np.nan)
+        except np.linalg.LinAlgError:
+            if self.checks_factors:
+                raise
+            found = np.tril(array.values)  # CuPy says nothing of it
         return _Array(found, array.number)
 
     def solve_triangular(self, a: _Array, b: _Array, trans: int, lower: bool, **more: Any) -> _Array:
@@ -281,6 +295,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCupy]:
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     for name in ("cupyx", "cupyx.scipy"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["cupyx"].errstate = cupy.errstate  # type: ignore[attr-defined]
     triangular = types.ModuleType("cupyx.scipy.linalg")
     triangular.solve_triangular = cupy.solve_triangular  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, triangular.__name__, triangular)

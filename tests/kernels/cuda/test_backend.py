@@ -193,6 +193,14 @@ def test_cuda_gram_matrices(fake_cupy: Any) -> None:
     np.testing.assert_array_equal(np.asarray(matrix), kernel(small(), x, backend="cuda"))
 
 
+def test_cuda_without_its_compiler_is_unavailable(fake_cupy: Any) -> None:
+    fake_cupy.failures["nvrtc"] = RuntimeError("Failure finding libnvrtc.so.13:\nno such file")
+    cuda._cupy.cache_clear()
+    with pytest.raises(BackendUnavailable, match=r"needs NVRTC.*\(Failure finding.*no such file\); pip"):
+        kernel(small(), random_images(1, 2, SHAPE), backend="cuda")
+    assert resolve_backend("auto") == "cpu"
+
+
 def test_cuda_is_what_auto_takes_where_it_is_there(fake_cupy: Any) -> None:
     assert resolve_backend("auto") == "cuda" == resolve_backend("cuda")
     fake_cupy.gpus = 0

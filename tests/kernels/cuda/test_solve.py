@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,6 +85,16 @@ def test_cuda_solve_needs_jitter_where_the_cpu_does(uploaded: list[Any], small_p
     agree(found, solve(np.asarray(twice), labels(60), 3))
 
 
+def test_cuda_solve_knows_a_matrix_without_a_factor(fake_cupy: Any) -> None:
+    arrays = cuda_arrays.with_room(0, 0)
+    assert arrays is not None
+    with arrays.active():
+        for diagonal, there in ((1.0, True), (-1.0, False)):
+            found = arrays.cholesky(arrays.there(np.diag([4.0, diagonal, 9.0]).astype(np.float32)))
+            assert (found is not None) == there
+        assert np.array_equal(arrays.here(arrays.cholesky(arrays.there(np.float32([[4.0]])))), [[2.0]])
+
+
 def test_cuda_solve_of_other_matrices_is_on_the_cpu(uploaded: list[Any]) -> None:
     other = matrix(40, backend="cpu")
     assert other.gpus == ()
@@ -117,6 +128,18 @@ def test_cuda_solve_without_room_is_on_the_cpu(
     assert "GPU 0 has no room to solve for 60 images: solving on the CPU" in caplog.text
     for found in (without, refused):
         agree(wanted, found)
+
+
+def test_cuda_solve_without_its_libraries_is_on_the_cpu(
+    fake_cupy: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, y = matrix(60), labels(60)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.linalg", None)
+    cuda.triangular_solver.cache_clear()
+    with caplog.at_level(logging.WARNING, "nas_cntk"):
+        found = solve(one, y, 3)
+    assert "GPU" not in found.method
+    assert "solving on the CPU: CuPy finds no cuBLAS or no cuSOLVER (" in caplog.text and "pip install" in caplog.text
 
 
 def test_cuda_solve_says_what_failed(fake_cupy: Any) -> None:
