@@ -378,7 +378,7 @@ def search(options: Options) -> dict[str, Any]:
     return {"exit_code": done.returncode, "seconds": took}
 
 
-def full(options: Options) -> dict[str, float]:
+def full(options: Options) -> dict[str, Any]:
     """Flatten, depth 21, 50,000 + 10,000 images: kernel and solve."""
     n, m, size = (40, 10, 6) if options.tiny else (50_000, 10_000, 32)
     arch = chain(20, "flatten")

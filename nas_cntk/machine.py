@@ -8,8 +8,6 @@ from pathlib import Path
 
 from nas_cntk.errors import UsageError
 
-MOST_GPUS = 64
-
 
 def processor_name(proc: Path = Path("/proc")) -> str:
     """Return the processor's name, as the system tells it."""
@@ -32,8 +30,8 @@ def gpu_numbers(text: str | None) -> tuple[int, ...]:
         return ()
     numbers = []
     for part in text.split(","):
-        found = re.fullmatch(r"(?:cuda:)?([0-9]{1,2})", part.strip())
-        if found is None or int(found[1]) >= MOST_GPUS:
+        found = re.fullmatch(r"(?:cuda:)?([0-9]{1,3})", part.strip())
+        if found is None:
             raise UsageError(f"--devices {text[:40]!r} names no GPUs; give their numbers, such as 0 or 0,1")
         numbers.append(int(found[1]))
     return tuple(dict.fromkeys(numbers))

@@ -29,6 +29,7 @@ from nas_cntk.errors import RegressionError
 from nas_cntk.regression import JITTERS, targets
 
 if TYPE_CHECKING:
+    from nas_cntk.kernels.backends.cuda_arrays import CupyArrays
     from nas_cntk.kernels.filling import Engine
     from nas_cntk.kernels.tiles import Tiled
 
@@ -64,7 +65,7 @@ class Solution:
     ridge: float
     jitter: float
     mean_diagonal: float
-    method: str  # "refinement", "conjugate gradients", or the latter "on tiles" or "on tiles by a cluster"
+    method: str  # "refinement", "conjugate gradients", either "on a GPU", the latter "on tiles [by a cluster]"
     shift: float  # what the preconditioner was shifted by, in multiples of the mean diagonal
 
 
@@ -114,21 +115,67 @@ def solve(
     if isinstance(ridge, str) or not (math.isfinite(ridge) and ridge >= 0):
         raise RegressionError(f"a ridge of {ridge}; use a number from 0 up (times the mean diagonal)")
     wishes = y_targets, float(ridge), tolerance, progress, cancelled
-    gpu = _gpu_for(kernel)
-    if gpu is not None:
-        try:
-            with gpu.active():
-                return _solved(kernel, False, gpu, *wishes)
-        except MemoryError:
-            log.warning("%s has no room to solve for %d images: solving on the CPU", gpu.name, n)
-    if not overwrite and _too_large(kernel):
-        return _on_tiles(kernel, y, num_classes, ridge, tolerance, engine, progress, cancelled)
     try:
+        gpu = None if overwrite else _gpu_for(kernel)
+        if gpu is not None:
+            found = _solved_there(kernel, gpu, *wishes)
+            if found is not None:
+                return found
+            log.warning("%s has no room to solve for %d images: solving on the CPU", gpu.name, n)
+        if not overwrite and _too_large(kernel):
+            return _on_tiles(kernel, y, num_classes, ridge, tolerance, engine, progress, cancelled)
         return _solved(kernel, overwrite, Host(), *wishes)
     except MemoryError:
         raise RegressionError(
             f"not enough memory to solve for {n} images ({4e-9 * n * n:.1f} GB); take fewer"
         ) from None
+
+
+def _solved_there(
+    kernel: NDArray[Any] | Tiled,
+    gpu: CupyArrays,
+    y_targets: Float,
+    ridge: float,
+    tolerance: float,
+    progress: Callable[[float], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> Solution | None:
+    """Solve on a GPU; None if it has no room after all."""
+    from nas_cntk.kernels.backends.cuda_arrays import NoRoom
+
+    try:
+        with gpu.active():
+            told, asked = _marked(progress), _marked(cancelled)
+            return _solved(kernel, False, gpu, y_targets, ridge, tolerance, told, asked)
+    except NoRoom:
+        pass
+    except _Foreign as error:
+        raise error.error from None
+    finally:
+        gpu.release()  # nothing holds the matrix any more
+    return None
+
+
+class _Foreign(Exception):
+    """An error of whoever is told of the progress: not the GPU's, whatever its kind."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _marked(call: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    if call is None:
+        return None
+    marked = call
+
+    def tell(*given: float) -> Any:
+        try:
+            return marked(*given)
+        except Exception as error:
+            raise _Foreign(error) from None
+
+    return tell
 
 
 def _solved(
@@ -226,7 +273,7 @@ class Host:
         return found
 
 
-def _gpu_for(kernel: NDArray[Any] | Tiled) -> Arrays | None:
+def _gpu_for(kernel: NDArray[Any] | Tiled) -> CupyArrays | None:
     from nas_cntk.kernels.gram import Gram
 
     if not isinstance(kernel, Gram) or not kernel.gpus:
@@ -493,13 +540,18 @@ def _working_copy(kernel: NDArray[Any] | Tiled, overwrite: bool, arrays: Arrays)
     array = arrays.library.empty(kernel.shape, np.float32)
     if isinstance(kernel, Tiled):
         for (top, bottom), (left, right), block in kernel.tiles():
-            _check_finite(block)
-            array[top:bottom, left:right] = arrays.there(np.asarray(block, np.float32))
+            array[top:bottom, left:right] = arrays.there(_single(block))
     else:
         for top in range(0, len(kernel), PANEL):
-            _check_finite(kernel[top : top + PANEL, top:])
-            array[top : top + PANEL, top:] = kernel[top : top + PANEL, top:]
+            array[top : top + PANEL, top:] = _single(kernel[top : top + PANEL, top:])
     return array
+
+
+def _single(block: NDArray[Any]) -> Single:
+    with np.errstate(over="ignore"):
+        found = np.asarray(block, dtype=np.float32)
+    _check_finite(found)
+    return found
 
 
 def _check_finite(block: NDArray[Any]) -> None:

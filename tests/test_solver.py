@@ -157,3 +157,8 @@ def test_bad_labels_and_ridges() -> None:
     for ridge in (-1.0, float("nan")):
         with pytest.raises(RegressionError, match="a ridge of"):
             solve(k, y, 10, ridge)
+
+
+def test_a_kernel_beyond_float32_is_not_finite() -> None:
+    with pytest.raises(RegressionError, match="not finite"):
+        solve(np.diag([1.0, 1e39, 1.0]), np.array([0, 1, 0]), 2)

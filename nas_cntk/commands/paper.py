@@ -24,7 +24,9 @@ Test = Annotated[int | None, typer.Option(min=1, help="Use the first N test imag
 ImageSize = Annotated[int | None, typer.Option(min=1, help="Average images down to N x N pixels.")]
 Full = Annotated[bool, typer.Option("--full", help="The paper's own sizes; days for some columns.")]
 Backend = Annotated[str, typer.Option(help="Kernel backend: auto, cpu, cuda or reference.")]
-Devices = Annotated[str, typer.Option(help="Where networks run: auto, cpu, mps or cuda.")]
+Devices = Annotated[
+    str, typer.Option(help="Where networks run: auto, cpu, mps, cuda, or cuda:0,cuda:1, which kernels use too.")
+]
 MaxSeconds = Annotated[
     float | None, typer.Option(min=1e-6, max=1e9, help="Leave out columns predicted to take longer.")
 ]

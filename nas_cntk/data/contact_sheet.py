@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,16 +42,19 @@ def require_png(path: str) -> Path:
 
 
 def write_contact_sheet(dataset: Dataset, path: Path) -> tuple[int, int]:
-    """Write the sheet; return its width and height in pixels.
+    """Write the sheet, whole or not at all; return its width and height in pixels.
 
     The training images of a class come in the order in which they are read, evenly spread over it.
 
     Raises: DataError where the file cannot be written.
     """
     sheet = contact_sheet(dataset)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        sheet.save(path, format="PNG")
+        sheet.save(partial, format="PNG")
+        os.replace(partial, path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise DataError(f"contact sheet {str(path)!r} cannot be written: {error.strerror or error}") from None
     return sheet.size
 

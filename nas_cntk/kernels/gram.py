@@ -35,10 +35,17 @@ FREE_BYTES = 64 * 2**20  # what a budget leaves for the rest of the program
 class Gram(Tiled):
     """The kernel of a sequence of images with itself; NumPy reads it, see `Tiled`."""
 
-    __slots__ = ("_arch", "_kind", "family")
+    __slots__ = ("_arch", "_kind", "family", "gpus")
 
     family: GramFamily
     """The matrices computed in the same pass."""
+
+    gpus: tuple[int, ...]
+    """Numbers of the GPUs that compute it; none of another backend, or of a cluster."""
+
+    def __init__(self, place: Place, gpus: tuple[int, ...] = ()) -> None:
+        super().__init__(place)
+        self.gpus = gpus
 
     def extend(
         self, x_more: ArrayLike, *, progress: Progress | None = None, cancelled: Cancelled | None = None
@@ -59,11 +66,6 @@ class Gram(Tiled):
         """Return the kernel of other images with these, shape (m, n); in the store, if the matrix is in one."""
         family = self.family
         return family.crosses(x_test, [(self._arch, self._kind)], progress, cancelled)[0]
-
-    @property
-    def gpus(self) -> tuple[int, ...]:
-        """Numbers of the GPUs that compute it; none of another backend."""
-        return self.family.gpus
 
     def _attach(self, family: GramFamily, arch: Architecture, kind: Single) -> None:
         self.family, self._arch, self._kind = family, arch, kind
@@ -89,9 +91,10 @@ class GramFamily(Sequence[Any]):
         self.places = [Place(0, 0, np.dtype(task.dtype), True, name=name) for name in task.names]
         self._grams: dict[tuple[str, Single], Gram] = {}
         places = iter(self.places)
+        gpus = (task.devices or (0,)) if task.backend == "cuda" and engine is None else ()
         for arch in task.archs:
             for kind in task.kinds:
-                gram = Gram(next(places))
+                gram = Gram(next(places), gpus)
                 gram._attach(self, arch, kind)
                 self._grams[arch.key, kind] = gram
 
@@ -102,12 +105,6 @@ class GramFamily(Sequence[Any]):
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         return self._entry(lambda key, kind: self._grams[key, kind], self._order[index])
-
-    @property
-    def gpus(self) -> tuple[int, ...]:
-        """Numbers of the GPUs that compute them; none of another backend, or of a cluster."""
-        here = self._task.backend == "cuda" and self._engine is None
-        return (self._task.devices or (0,)) if here else ()
 
     def extend(
         self, x_more: ArrayLike, *, progress: Progress | None = None, cancelled: Cancelled | None = None

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from nas_cntk import regression
 from nas_cntk.kernels import cost
 from nas_cntk.kernels.filling import Engine
-from nas_cntk.machine import gpu_numbers
 from nas_cntk.paper.columns import Column, Size
 from nas_cntk.paper.images import ImageSource
 from nas_cntk.paper.wishes import Wishes
@@ -100,14 +99,14 @@ class Unit(Protocol):
 class Rate:
     """The rate of the kernel backend and of a matrix product, measured once, when first asked for."""
 
-    def __init__(self, backend: str) -> None:
-        self._backend = backend
+    def __init__(self, backend: str, gpus: tuple[int, ...] | None = None) -> None:
+        self._backend, self._gpus = backend, gpus or ()
         self._rate = self._flops = 0.0
 
     @property
     def entry_layers(self) -> float:
         """Entry-layers per second."""
-        self._rate = self._rate or cost.measure_rate(self._backend)
+        self._rate = self._rate or cost.measure_rate(self._backend, devices=self._gpus)
         return self._rate
 
     @property
@@ -134,12 +133,7 @@ class Bench:
     rate: Rate
     cancelled: Callable[[], bool]
     engine: Engine | None = None  # that computes the tiles of kernels; this process if None
-
-    @property
-    def gpus(self) -> tuple[int, ...] | None:
-        """The GPUs of kernels; None for the backend's own choice, or one that uses none."""
-        named = self.backend == "cuda" and self.wishes.devices.startswith("cuda:")
-        return gpu_numbers(self.wishes.devices) if named else None
+    gpus: tuple[int, ...] | None = None  # of kernels; None: the backend's own choice, or one that uses none
 
     def asked(
         self,

@@ -70,9 +70,8 @@ class KernelUnit:
             if disk > free:
                 impossible = f"its tiles need {disk / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free"
         if 4 * n * n > available_memory():
-            impossible = (
-                f"the solve needs {4e-9 * n * n:.1f} GB of memory, and {available_memory() / 1e9:.1f} GB are free"
-            )
+            tiled = "no memory holds the matrix: it is solved on its tiles, which takes longer"
+            note = f"{note}; {tiled}" if note else tiled
         return Forecast(seconds, disk, impossible, note)
 
     def run(self, missing: Sequence[Asked], progress: Progress) -> Iterator[tuple[Asked, Found]]:
@@ -126,7 +125,8 @@ class KernelUnit:
         n, m = len(sample.y), len(sample.y_test)
         if _complete(store).exists():
             if all(len(_folders(store, cell)) == 2 for cell in group):
-                return [_stored(store, cell, n, m) for cell in group]
+                gpus = (self.bench.gpus or (0,)) if self.bench.backend == "cuda" and self.bench.engine is None else ()
+                return [_stored(store, cell, n, m, gpus) for cell in group]
             _drop(store)
         depths = _depths(group)
         kinds = {cell.column.kind for cell in group}
@@ -220,11 +220,11 @@ def _folders(store: Path, cell: Asked) -> list[Path]:
     return [*store.glob(name), *store.glob(f"test-*-{name}")]
 
 
-def _stored(path: Path, cell: Asked, n: int, m: int) -> tuple[Gram, Cross]:
+def _stored(path: Path, cell: Asked, n: int, m: int, gpus: tuple[int, ...]) -> tuple[Gram, Cross]:
     """Return the matrices of a cell from a store that is complete, whatever else was computed in it."""
     gram, cross = _folders(path, cell)
     store, dtype = Store(path, {}, 0), np.dtype(DTYPE)
     return (
-        Gram(Place(n, n, dtype, True, store=store, name=gram.name)),
+        Gram(Place(n, n, dtype, True, store=store, name=gram.name), gpus),
         Cross(Place(m, n, dtype, False, store=store, name=cross.name)),
     )

@@ -14,6 +14,7 @@ from typing import Protocol
 from nas_cntk.cluster import engine_of
 from nas_cntk.errors import BackendUnavailable, NasCntkError
 from nas_cntk.kernels.exact import resolve_backend
+from nas_cntk.machine import gpu_numbers
 from nas_cntk.paper import gp, table1, table2, theorem1, theorem2
 from nas_cntk.paper import rows as states
 from nas_cntk.paper.bench import Asked, Bench, Forecast, Found, Rate, Unit, cell_of, paper_folder
@@ -99,12 +100,14 @@ def run(names: Sequence[str], db: str, wishes: Wishes, screen: Screen, *, plots:
             "plots need matplotlib, which is not installed: pip install 'nas-cntk[report]', or add --no-plot"
         )
     backend = resolve_backend(wishes.backend)
+    gpus = _gpus(wishes, backend)
     source = ImageSource(wishes.data, download=wishes.download)
     records = open_records(db, write=True)
     try:
         with engine_of(wishes.cluster) as engine, Interrupt() as interrupt:
-            rate = Rate(backend)
-            bench = Bench(records, paper_folder(db), source, wishes, backend, rate, lambda: interrupt.requested, engine)
+            rate = Rate(backend, gpus)
+            cancelled = lambda: interrupt.requested  # noqa: E731
+            bench = Bench(records, paper_folder(db), source, wishes, backend, rate, cancelled, engine, gpus)
             reasons: dict[str, tuple[str, str]] = {}
             plans: list[Plan] = []
             try:
@@ -118,6 +121,15 @@ def run(names: Sequence[str], db: str, wishes: Wishes, screen: Screen, *, plots:
         return Ended(rows, _write(rows, bench.folder, plots), False)
     finally:
         records.close()
+
+
+def _gpus(wishes: Wishes, backend: str) -> tuple[int, ...] | None:
+    """Return the GPUs of kernels that `--devices` names; those of a cluster's workers are their own."""
+    if backend != "cuda" or wishes.cluster is not None or "cuda:" not in wishes.devices:
+        return None
+    numbers = gpu_numbers(wishes.devices)
+    resolve_backend(backend, numbers)
+    return numbers
 
 
 def _bench_of(name: str, bench: Bench, many: bool) -> Bench:

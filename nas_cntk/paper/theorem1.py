@@ -96,7 +96,7 @@ class DistanceUnit:
         first = missing[0]
         x = images(self.bench, first.column, self.bench.source.sample(first.size).x)
         arch = first.column.architecture(first.depth)
-        exact = kernel(arch, x, backend=self.bench.backend, dtype="float64").astype(np.float64)
+        exact = kernel(arch, x, backend=self.bench.backend, devices=self.bench.gpus, dtype="float64").astype(np.float64)
         weights = [number(cell, "width") ** 2 for cell in missing]
         for position, cell in enumerate(missing):
             began, share = sum(weights[:position]) / sum(weights), weights[position] / sum(weights)

@@ -112,9 +112,9 @@ class TrainingUnit:
         x, x_test = (images(self.bench, cell.column, part) for part in (sample.x, sample.x_test))
         y = np.where(sample.y == 1, 1.0, -1.0)
         arch = cell.column.architecture(cell.depth)
-        backend = self.bench.backend
-        gram = np.asarray(kernel(arch, x, backend=backend, dtype="float64"))
-        cross = np.asarray(kernel(arch, x_test, x, backend=backend, dtype="float64"))
+        backend, gpus = self.bench.backend, self.bench.gpus
+        gram = np.asarray(kernel(arch, x, backend=backend, devices=gpus, dtype="float64"))
+        cross = np.asarray(kernel(arch, x_test, x, backend=backend, devices=gpus, dtype="float64"))
         values = np.linalg.eigvalsh(gram)
         return Problem(x, x_test, y, cross @ np.linalg.solve(gram, y), float(values[-1]), float(values[0]))
 

@@ -248,8 +248,6 @@ def set_up(problem: Problem, backend: str, cluster: Candidates | None = None, de
     scores = parse_scores(problem.score)
     if any(kind.needs_network for kind in scores):
         import nas_cntk.scores.batch  # noqa: F401  torch is missed before anything is loaded
-    if devices and cluster is not None:
-        raise UsageError("--devices names GPUs of this machine, and --cluster has others score; leave one out")
     resolved = resolve_backend(backend, devices)
     dataset = data.load(
         problem.data, image_size=problem.image_size, download=problem.download, skip_bad=problem.skip_bad

@@ -81,6 +81,7 @@ def search(db: str, name: str | None, problem: Problem, options: Options, screen
     if not problem.score:
         problem = replace(problem, score=tuple(kind.name for kind in parse_scores(space.score)))
     sampler = choose_sampler(options.sampler, options.sampler_settings, len(problem.score))
+    _check_devices(options)
     records = open_records(db, write=True)
     with closing(records), candidates_of(options.cluster, options.backend or "auto") as cluster:
         known = studies.study_names(records)
@@ -104,6 +105,7 @@ def resume(db: str, name: str | None, options: Options, screen: Screen, *, data:
         StudyError: if there is no such study, or its data or its space changed.
     """
     clock = time.monotonic()
+    _check_devices(options)
     open_records(db, write=False).close()  # a missing database is an error here, and not made
     with closing(open_records(db, write=True)) as records:
         study = studies.find_study(records, name)
@@ -119,6 +121,11 @@ def resume(db: str, name: str | None, options: Options, screen: Screen, *, data:
             bench = set_up(problem, options.backend or _text(study.config["backend"]), cluster, options.devices)
             check_identity(study.name, study.identity, bench.identity(space))
             return _continue(records, study, bench, space, options, screen, clock)
+
+
+def _check_devices(options: Options) -> None:
+    if options.devices and options.cluster is not None:
+        raise UsageError("--devices names GPUs of this machine, and --cluster has others score; leave one out")
 
 
 def work(order: workers.Order, ends: Callable[[], str | None], observer: Observer) -> str:

@@ -27,7 +27,7 @@ class Devices:
 
 
 def resolve_devices(text: str) -> Devices:
-    """Return what `--devices` names: auto, cpu, mps, cuda, or a list such as cuda:0,cuda:1.
+    """Return what `--devices` names: auto, cpu, mps, cuda, or a list such as cuda:0,cuda:1 or 0,1.
 
     Networks are trained one after the other, on the first; "auto" takes CUDA, else MPS, else the CPU.
 
@@ -40,7 +40,7 @@ def resolve_devices(text: str) -> Devices:
     except ImportError:
         raise BackendUnavailable("validation needs torch, which is not installed; install nas-cntk[train]") from None
 
-    parts = [part.strip() for part in text.split(",")]
+    parts = [f"cuda:{part}" if part.isdecimal() else part for part in map(str.strip, text.split(","))]
     for part in parts:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", part) or (len(parts) > 1 and not part.startswith("cuda:")):
             raise UsageError(f"--devices {text[:40]!r} is no device; use auto, cpu, mps, cuda or cuda:0,cuda:1")

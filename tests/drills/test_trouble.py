@@ -296,3 +296,91 @@ def test_a_killed_report_leaves_the_old_one(tmp_path: Path, figure: Figure, time
     process = start(tmp_path, *report)
     assert process.communicate(timeout=120) and process.returncode == 0
     figure(f"report: {kills} x kill -9, never half a file")
+
+
+STUDY = ("--study", "s")
+# The command, and what it writes beside the database. `{}` is another name in each round, so that it is new.
+WRITERS: tuple[tuple[tuple[str, ...], str | None], ...] = (
+    (("search", *SMALL[:-3], "--study", "n{}", "--quiet", "--trials", "2"), None),
+    (("resume", *STUDY, "--trials", "{more}", "--quiet"), None),
+    (("validate", *STUDY, "0", "--only", "cnn", "--epochs", "1", "--width", "4", "--force"), None),
+    (("validate", *STUDY, "0", "--only", "kernel", "--train-images", "300", "--force"), None),
+    (("export", "0", *STUDY, "--to", "model{}"), "model{}"),
+    (("export", "0", *STUDY, "--onnx", "--to", "onnx{}"), "onnx{}"),
+    (("export", "0", *STUDY, "--kernel", "--train-images", "300", "--to", "kernel{}"), "kernel{}"),
+    (("report", *STUDY, "--output", "r{}.html"), "r{}.html"),
+    (("leaderboard", *STUDY, "--csv", "board{}.csv"), "board{}.csv"),
+    (("db", "copy", "w.db", "copy{}.db"), "copy{}.db"),
+    (("paper", "theorem1", "--columns", "FC", "--widths", "4,8", "--seeds", "2", "--train", "3", "--seed", "{}"), None),
+    (("paper", "results", "--to", "page{}"), "page{}"),
+)
+WITHOUT_DATABASE: tuple[tuple[tuple[str, ...], str | None], ...] = (
+    (("data", "inspect", "digits", "--subset", "60", "--holdout", "60", "--contact-sheet", "c{}.png"), "c{}.png"),
+    (("predict", "model", "--data", "digits", "--output", "p{}.csv"), "p{}.csv"),
+)
+
+
+def called(disk: Path, command: tuple[str, ...], number: int) -> tuple[int, str, str]:
+    words = [word.format(number, more=100 + number) if "{" in word else word for word in command]
+    if command in (one for one, _ in WITHOUT_DATABASE) or command[0] == "db":
+        done = subprocess.run(
+            [sys.executable, "-m", "nas_cntk", *words],
+            cwd=disk,
+            env=os.environ | {"PYTHONPATH": str(SOURCE)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        return done.returncode, done.stdout, done.stderr
+    process = start(disk, *words)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def filled(disk: Path, free: int) -> None:
+    """Write until there are only so many bytes left."""
+    with (disk / "full").open("wb") as file:
+        left = shutil.disk_usage(disk).free - free
+        try:
+            while left > 0:
+                left -= file.write(bytes(min(left, 2**16)))
+                file.flush()
+        except OSError:
+            pass
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a small file system is a tmpfs")
+@pytest.mark.parametrize("free", [0, 8_192, 65_536, 262_144])
+def test_every_command_that_writes_on_a_full_disk(tmp_path: Path, free: int, figure: Figure) -> None:
+    with small_disk(tmp_path / "disk", "64m") as disk:
+        code, _, err = called(disk, ("search", *SMALL, "--trials", "6"), 0)
+        assert code == 0, err
+        for command in (WRITERS[2][0], ("export", "0", *STUDY, "--to", "model"), WRITERS[11][0]):
+            code, _, err = called(disk, command, 0)
+            assert code == 0, (command, err)
+        kept, refused = finished(disk / "w.db"), 0
+        for number, (command, target) in enumerate((*WRITERS, *WITHOUT_DATABASE), 1):
+            filled(disk, free)
+            code, out, err = called(disk, command, number)
+            (disk / "full").unlink()
+            said = f"{command} with {free} bytes: exit code {code}\n{out}\n{err}"
+            assert "Traceback" not in out + err, said
+            if code == 0:
+                continue  # it had room enough
+            refused += 1
+            last = err.splitlines()[-1]
+            assert code in (1, 2) and last.startswith("error: ") and err.count("error: ") == 1, said
+            assert "disk" in last.lower() or "no space" in last.lower(), said
+            if target is not None:
+                path = disk / target.format(number)
+                assert not path.is_file() or path.suffix == ".db", f"half a file: {said}"
+        assert refused > (8 if free == 0 else 0)
+        with closing(sqlite3.connect(disk / "w.db")) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert finished(disk / "w.db") >= kept, "a finished trial is gone"
+        for number, (command, _) in enumerate((*WRITERS, *WITHOUT_DATABASE), 1):
+            code, out, err = called(disk, command, number + 1000 if command[0] == "export" else number)
+            assert code == 0, (command, out, err)
+    commands = len(WRITERS) + len(WITHOUT_DATABASE)
+    figure(f"{commands} commands that write, {free:,} bytes free: {refused} refused in one line, all work with room")

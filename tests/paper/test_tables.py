@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from command_line import Run
 
-from nas_cntk import kernel, regression
+from nas_cntk import kernel, regression, solver
 from nas_cntk.paper import kernel_column, networks, session
 from nas_cntk.paper.bench import Bench, packed, unpacked
 from nas_cntk.paper.columns import TABLE_1, Size
@@ -197,6 +197,21 @@ def test_a_missing_matplotlib_is_said_before_any_work(run: Run, monkeypatch: pyt
     result = run("paper", "table1", *SMALL)
     assert result.code == 1 and "pip install 'nas-cntk[report]'" in result.err and not Path("runs/nas.db").exists()
     assert run("paper", "table1", *SMALL, "--no-plot").code == 0
+
+
+def test_a_run_that_ended_before_its_solves_goes_on_from_the_tiles(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = run("paper", "table1", *SMALL, "--no-plot", "--json", "--db", "whole.db").json()
+
+    def interrupted(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel_column, "solve", interrupted)
+        assert run("paper", "table1", *SMALL, "--no-plot").code == 130
+        patch.setattr(kernel_column, "gram_family", interrupted)  # not to be computed again
+        patch.setattr(kernel_column, "solve", solver.solve)
+        found = run("paper", "table1", *SMALL, "--no-plot", "--json").json()
+    assert [row["accuracy"] for row in found] == [row["accuracy"] for row in wanted]
 
 
 def test_the_page_is_made_from_what_is_recorded(run: Run) -> None:

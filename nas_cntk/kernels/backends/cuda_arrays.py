@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,11 @@ from nas_cntk.kernels.backends import cuda
 STRIPE = 8_192  # rows updated at a time
 BLOCK = 4_096, 16_384  # of a product in float64: half a gigabyte
 SCRATCH = 4 * 2**30  # bytes beside the matrix: CuPy copies a stripe before it multiplies it, and a block
-LIBRARIES = ("cupy", "cupy_backends", "cupyx")  # whose errors are the GPU's
+NO_ROOM = ("ALLOC_FAILED", "OUT_OF_MEMORY", "out of memory")  # what CUDA's libraries say
+
+
+class NoRoom(MemoryError):
+    """A GPU, or a library on it, is out of memory."""
 
 
 def memory_of_solve(n: int) -> int:
@@ -52,15 +56,26 @@ class CupyArrays:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make it the GPU that arrays are on; what it was given is free at the end."""
+        """Make it the GPU that arrays are on.
+
+        Raises:
+            NoRoom: if it is out of memory.
+            KernelError: whatever else fails; errors of other things must not be RuntimeError or OSError.
+        """
+        compiler = self.library.cuda.compiler.CompileException
         try:
             with self._device.device, self._device.stream:
                 yield
-        except RuntimeError as error:
-            if type(error).__module__.partition(".")[0] not in LIBRARIES:
-                raise  # of whoever is told of the progress
+        except self.library.cuda.memory.OutOfMemoryError:
+            raise NoRoom from None
+        except (RuntimeError, OSError, ImportError, compiler) as error:
+            if any(words in str(error) for words in NO_ROOM):
+                raise NoRoom from None
             raise KernelError(f"{self.name} failed ({cuda.short(error)}); try backend cpu") from None
-        finally:
+
+    def release(self) -> None:
+        """Give back what nothing holds any more; a GPU that has failed has nothing to give."""
+        with suppress(KernelError):
             self._device.release()
 
     def there(self, array: NDArray[Any]) -> Any:

@@ -144,9 +144,12 @@ def test_cuda_solve_without_its_libraries_is_on_the_cpu(
 
 def test_cuda_solve_says_what_failed(fake_cupy: Any) -> None:
     one = matrix(40)
-    fake_cupy.failures["cholesky"] = fake_cupy.CUDARuntimeError("illegal\naddress")
-    with pytest.raises(KernelError, match=r"GPU 0 failed \(illegal address\)"):
-        solve(one, labels(40), 3)
+    for error in (fake_cupy.CUDARuntimeError, fake_cupy.CompileException, PermissionError):
+        fake_cupy.failures["cholesky"] = error("illegal\naddress")
+        with pytest.raises(KernelError, match=r"GPU 0 failed \(illegal address\)"):
+            solve(one, labels(40), 3)
+    fake_cupy.failures["cholesky"] = RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")
+    assert "GPU" not in solve(one, labels(40), 3).method
     fake_cupy.failures.clear()
 
     def broken(fraction: float) -> None:
@@ -158,6 +161,8 @@ def test_cuda_solve_says_what_failed(fake_cupy: Any) -> None:
         solve(one, labels(40), 3, cancelled=lambda: True)
     with pytest.raises(RegressionError, match="labels"):
         solve(one, labels(39), 3)
+    with pytest.raises(RegressionError, match="leave overwrite out"):
+        solve(one, labels(40), 3, overwrite=True)
 
 
 @pytest.mark.parametrize("n", [1000, 5000])
