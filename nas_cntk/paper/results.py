@@ -59,14 +59,17 @@ def write_results(db: str, folder: Path) -> list[Path]:
     another machine's, stay on the page.
 
     Raises:
-        RecordsError: if nothing is recorded, the kept cells cannot be read, or a file cannot be written.
+        RecordsError: if nothing is recorded, there is a page whose cells are not kept or cannot be read, or a file
+            cannot be written.
     """
     records = open_records(db, write=False)
     try:
         found = paper.cells(records)
     finally:
         records.close()
-    kept = folder / "results" / NAME
+    path, kept = folder / "results.md", folder / "results" / NAME
+    if path.exists() and not kept.exists():
+        raise RecordsError(f"{path} is there without {kept}, and what is on it would be lost; move it away")
     found = joined(read_cells(kept), found)
     if not found:
         raise RecordsError(f"database {db} holds no result of the paper yet; run `nas-cntk paper table1`")
@@ -82,7 +85,6 @@ def write_results(db: str, folder: Path) -> list[Path]:
             _save(picture, png(name, rows))
             files.append(picture)
             parts += _section(f"{title}, {dataset}" if dataset else title, name, rows, [c for c, _ in chosen], picture)
-    path = folder / "results.md"
     _save(path, ("\n\n".join(parts) + "\n").encode())
     return [path, *files]
 

@@ -31,6 +31,15 @@ def test_a_page_keeps_the_cells_of_another_database(run: Run) -> None:
     assert {path: path.read_bytes() for path in Path("page").rglob("*.*")} == before
 
 
+def test_a_page_without_its_cells_is_not_written_over(run: Run) -> None:
+    run("paper", "table1", "--columns", "CNTK-V", "--depths", "3", "--train", "70", "--test", "97", "--no-plot")
+    page = Path("page/results.md")
+    page.parent.mkdir()
+    page.write_text("mine")
+    result = run("paper", "results", "--to", "page")
+    assert result.code == 1 and "would be lost; move it away" in result.err and page.read_text() == "mine"
+
+
 def test_of_equal_cells_the_newest_is_kept(tmp_path: Path) -> None:
     newer = replace(CELL, accuracy=None, stderr=None, finished="2026-01-03")
     other = replace(CELL, settings="h2", finished="2026-01-02")
