@@ -299,11 +299,13 @@ def test_a_killed_report_leaves_the_old_one(tmp_path: Path, figure: Figure, time
 
 
 STUDY = ("--study", "s")
+CNN = ("validate", *STUDY, "0", "--only", "cnn", "--epochs", "1", "--width", "4", "--force")
+PAPER = ("paper", "theorem1", "--columns", "FC", "--widths", "4,8", "--seeds", "2", "--train", "3", "--seed", "{}")
 # The command, and what it writes beside the database. `{}` is another name in each round, so that it is new.
 WRITERS: tuple[tuple[tuple[str, ...], str | None], ...] = (
     (("search", *SMALL[:-3], "--study", "n{}", "--quiet", "--trials", "2"), None),
     (("resume", *STUDY, "--trials", "{more}", "--quiet"), None),
-    (("validate", *STUDY, "0", "--only", "cnn", "--epochs", "1", "--width", "4", "--force"), None),
+    (CNN, None),
     (("validate", *STUDY, "0", "--only", "kernel", "--train-images", "300", "--force"), None),
     (("export", "0", *STUDY, "--to", "model{}"), "model{}"),
     (("export", "0", *STUDY, "--onnx", "--to", "onnx{}"), "onnx{}"),
@@ -311,7 +313,7 @@ WRITERS: tuple[tuple[tuple[str, ...], str | None], ...] = (
     (("report", *STUDY, "--output", "r{}.html"), "r{}.html"),
     (("leaderboard", *STUDY, "--csv", "board{}.csv"), "board{}.csv"),
     (("db", "copy", "w.db", "copy{}.db"), "copy{}.db"),
-    (("paper", "theorem1", "--columns", "FC", "--widths", "4,8", "--seeds", "2", "--train", "3", "--seed", "{}"), None),
+    (PAPER, None),
     (("paper", "results", "--to", "page{}"), "page{}"),
 )
 WITHOUT_DATABASE: tuple[tuple[tuple[str, ...], str | None], ...] = (
@@ -356,7 +358,7 @@ def test_every_command_that_writes_on_a_full_disk(tmp_path: Path, free: int, fig
     with small_disk(tmp_path / "disk", "64m") as disk:
         code, _, err = called(disk, ("search", *SMALL, "--trials", "6"), 0)
         assert code == 0, err
-        for command in (WRITERS[2][0], ("export", "0", *STUDY, "--to", "model"), WRITERS[11][0]):
+        for command in (CNN, ("export", "0", *STUDY, "--to", "model"), PAPER):
             code, _, err = called(disk, command, 0)
             assert code == 0, (command, err)
         kept, refused = finished(disk / "w.db"), 0
