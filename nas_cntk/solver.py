@@ -18,8 +18,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -114,39 +114,41 @@ def solve(
         raise RegressionError(f"{len(y_targets)} labels for a kernel of {n} images; give one label an image")
     if isinstance(ridge, str) or not (math.isfinite(ridge) and ridge >= 0):
         raise RegressionError(f"a ridge of {ridge}; use a number from 0 up (times the mean diagonal)")
-    wishes = y_targets, float(ridge), tolerance, progress, cancelled
+    problem = _Problem(kernel, y_targets, float(ridge), tolerance, progress, cancelled)
     try:
         gpu = None if overwrite else _gpu_for(kernel)
         if gpu is not None:
-            found = _solved_there(kernel, gpu, *wishes)
+            found = _solved_there(problem, gpu)
             if found is not None:
                 return found
             log.warning("%s has no room to solve for %d images: solving on the CPU", gpu.name, n)
         if not overwrite and _too_large(kernel):
             return _on_tiles(kernel, y, num_classes, ridge, tolerance, engine, progress, cancelled)
-        return _solved(kernel, overwrite, Host(), *wishes)
+        return _solved(problem, Host(), overwrite)
     except MemoryError:
         raise RegressionError(
             f"not enough memory to solve for {n} images ({4e-9 * n * n:.1f} GB); take fewer"
         ) from None
 
 
-def _solved_there(
-    kernel: NDArray[Any] | Tiled,
-    gpu: CupyArrays,
-    y_targets: Float,
-    ridge: float,
-    tolerance: float,
-    progress: Callable[[float], None] | None,
-    cancelled: Callable[[], bool] | None,
-) -> Solution | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Problem:
+    kernel: NDArray[Any] | Tiled  # shape: (n, n)
+    targets: Float  # shape: (n, c)
+    ridge: float
+    tolerance: float
+    progress: Callable[[float], None] | None
+    cancelled: Callable[[], bool] | None
+
+
+def _solved_there(problem: _Problem, gpu: CupyArrays) -> Solution | None:
     """Solve on a GPU; None if it has no room after all."""
     from nas_cntk.kernels.backends.cuda_arrays import NoRoom
 
     try:
         with gpu.active():
-            told, asked = _marked(progress), _marked(cancelled)
-            return _solved(kernel, False, gpu, y_targets, ridge, tolerance, told, asked)
+            marked = replace(problem, progress=_marked(problem.progress), cancelled=_marked(problem.cancelled))
+            return _solved(marked, gpu)
     except NoRoom:
         pass
     except _Foreign as error:
@@ -178,21 +180,13 @@ def _marked(call: Callable[..., Any] | None) -> Callable[..., Any] | None:
     return tell
 
 
-def _solved(
-    kernel: NDArray[Any] | Tiled,
-    overwrite: bool,
-    arrays: Arrays,
-    y_targets: Float,
-    ridge: float,
-    tolerance: float,
-    progress: Callable[[float], None] | None,
-    cancelled: Callable[[], bool] | None,
-) -> Solution:
-    matrix = _Matrix(_working_copy(kernel, overwrite, arrays), arrays, progress, cancelled)
+def _solved(problem: _Problem, arrays: Arrays, overwrite: bool = False) -> Solution:
+    ridge, progress = problem.ridge, problem.progress
+    matrix = _Matrix(_working_copy(problem.kernel, overwrite, arrays), arrays, progress, problem.cancelled)
     scale = float(matrix.diagonal.mean())
     if not scale > 0:
         raise RegressionError(f"the kernel's mean diagonal is {scale:g}; are all images black?")
-    attempts = _Attempts(matrix, y_targets, scale, tolerance)
+    attempts = _Attempts(matrix, problem.targets, scale, problem.tolerance)
     for jitter in (0.0, *JITTERS):
         found = attempts.solve((ridge + jitter) * scale)
         if found is not None:
@@ -209,7 +203,6 @@ def _solved(
 class Arrays(Protocol):
     """Where the matrix is and who computes with it."""
 
-    name: str
     where: str  # what a method that uses it is called, beyond what it does
     stripe: int
     block: tuple[int, int]
@@ -217,9 +210,6 @@ class Arrays(Protocol):
     @property
     def library(self) -> Any:
         """NumPy, or what speaks as it does."""
-
-    def active(self) -> AbstractContextManager[object]:
-        """Everything else happens within."""
 
     def there(self, array: NDArray[Any]) -> Any:
         """Return an array of the host as one of `library`."""
@@ -238,16 +228,12 @@ class Host:
     """NumPy's arrays and LAPACK."""
 
     def __init__(self) -> None:
-        self.name, self.where, self.stripe, self.block = "this machine", "", STRIPE, BLOCK
+        self.where, self.stripe, self.block = "", STRIPE, BLOCK
 
     @property
     def library(self) -> Any:
         """NumPy."""
         return np
-
-    def active(self) -> AbstractContextManager[object]:
-        """Nothing is needed."""
-        return nullcontext()
 
     def there(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return it."""
