@@ -21,7 +21,7 @@ processes, 25 ms on one; on 2,000 images 4.7 s and 0.45 s. Alone on two cores tw
 
 
 @contextmanager
-def threads_for(n: int) -> Iterator[None]:
+def blas_threads(n: int) -> Iterator[None]:
     """Let matrices with sides of about n be worked on by one thread if they are small; the old number comes back."""
     if n > ONE_THREAD:
         yield
@@ -34,7 +34,7 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], threads: int | None =
     """Yield what `work` returns of each item, in order, on some threads of which each uses one of BLAS."""
     from nas_cntk.kernels.backends import cpu
 
-    with threads_for(1), ThreadPoolExecutor(cpu.threads() if threads is None else threads) as pool:
+    with blas_threads(1), ThreadPoolExecutor(cpu.threads() if threads is None else threads) as pool:
         yield from pool.map(work, items)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_cntk.blas import threads_for
+from nas_cntk.blas import blas_threads
 from nas_cntk.errors import RegressionError
 from nas_cntk.nystrom import Nystrom, nystrom
 from nas_cntk.regression import JITTERS, targets
@@ -155,14 +155,14 @@ def _solved(
 ) -> Solution:
     n = len(b)
     columns = default_rank(n) if rank is None else rank
-    with threads_for(columns):
+    with blas_threads(columns):
         few = nystrom(operator, columns, seed, cancelled) if columns else None
     least = scale * (n * EPS64 + 4 * EPS32)
     for jitter in (0.0, *JITTERS):
         added = (ridge + jitter) * scale
         run = Run(operator, b, added, few, tolerance, most, least, n * scale, seed, progress, cancelled)
         try:
-            with threads_for(1):  # products have threads of their own, and what else there is has a few columns
+            with blas_threads(1):  # products have threads of their own, and what else there is has a few columns
                 run.go()
         except NotPositive:
             continue

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_cntk.blas import threads_for
+from nas_cntk.blas import blas_threads
 from nas_cntk.errors import RegressionError
 
 Float = NDArray[np.float64]
@@ -120,12 +120,12 @@ def fit(kernel: NDArray[Any], y: NDArray[Any], num_classes: int, ridge: float | 
     if len(np.unique(y)) < 2:
         raise RegressionError(f"all {len(k)} subset images are of class {int(y[0])}; regression needs two classes")
     if ridge == "loo":
-        with threads_for(len(k)):
+        with blas_threads(len(k)):
             fits = [_solve(k, y_targets, candidate) for candidate in RIDGE_GRID]
         return min(fits, key=lambda candidate: candidate.loo_mse)
     if isinstance(ridge, str) or not (math.isfinite(ridge) and ridge >= 0):
         raise RegressionError(f'a ridge of {ridge}; use a number from 0 up (times the mean diagonal), or "loo"')
-    with threads_for(len(k)):
+    with blas_threads(len(k)):
         return _solve(k, y_targets, float(ridge))
 
 
@@ -181,7 +181,7 @@ def predict(fitted: Fit, kernel: NDArray[Any]) -> Float:
         rows = np.asarray(kernel[start : start + PREDICTED_AT_A_TIME])
         if not np.isfinite(rows).all():
             raise RegressionError("the held-out kernel is not finite; compute it in float64, or scale the images")
-        with threads_for(n):
+        with blas_threads(n):
             predictions[start : start + len(rows)] = rows.astype(np.float64, copy=False) @ fitted.alpha
     return predictions
 

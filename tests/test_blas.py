@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from nas_cntk import regression
-from nas_cntk.blas import ONE_THREAD, threads_for
+from nas_cntk.blas import ONE_THREAD, blas_threads
 
 
 def threads() -> list[int]:
@@ -19,12 +19,12 @@ def test_small_matrices_have_one_thread_and_large_ones_all() -> None:
 
     before = threads()
     assert before, "no BLAS was found: the test shows nothing"
-    with threads_for(ONE_THREAD):
+    with blas_threads(ONE_THREAD):
         assert set(threads()) == {1}
     assert threads() == before
-    with threads_for(ONE_THREAD + 1):
+    with blas_threads(ONE_THREAD + 1):
         assert threads() == before
-    with pytest.raises(ZeroDivisionError), threads_for(10):
+    with pytest.raises(ZeroDivisionError), blas_threads(10):
         raise ZeroDivisionError
     assert threads() == before
 

@@ -151,7 +151,7 @@ class CnnUnit:
 
         from nas_cntk.validate import paper_grid
         from nas_cntk.validate.finite import finite_network
-        from nas_cntk.validate.training import tensors, threads_for, time_step
+        from nas_cntk.validate.training import tensors, time_step, torch_threads
 
         device = resolve_devices(self.bench.wishes.devices).train
         sample = self.bench.source.sample(cell.size)
@@ -162,7 +162,7 @@ class CnnUnit:
         total = 0.0
         for width in paper_grid.widths(_width(cell)):
             flops = architecture.count_flops(shape, sample.num_classes, width)
-            with threads_for(flops * plan.batch):
+            with torch_threads(flops * plan.batch):
                 net = finite_network(architecture, shape, sample.num_classes, width, seed=0)
                 net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 step = time_step(net, data, plan, seconds=0.2)

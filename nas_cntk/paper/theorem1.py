@@ -117,12 +117,12 @@ class DistanceUnit:
         self, cell: Asked, draw: int, x: NDArray[np.float32], exact: NDArray[np.float64]
     ) -> dict[str, object]:
         from nas_cntk.paper.random_features import empirical_gram
-        from nas_cntk.validate.training import threads_for
+        from nas_cntk.validate.training import torch_threads
 
         inputs = tensor(self.bench, x)
         width = int(number(cell, "width"))
         flops = cell.column.architecture(cell.depth).count_flops(x.shape[1:], 1, width)
-        with threads_for(len(x) * flops):
+        with torch_threads(len(x) * flops):
             net = network(cell, x.shape[1:], width, draw).to(inputs.device)
             found = empirical_gram(net, inputs, tick=lambda _: self.bench.poll())
         return {"distance": float(np.linalg.norm(found - exact) / np.linalg.norm(exact))}

@@ -125,7 +125,7 @@ def descend(
     """Train one net by full-batch gradient descent, and return its distance from the kernel regression."""
     import torch
 
-    from nas_cntk.validate.training import threads_for
+    from nas_cntk.validate.training import torch_threads
 
     started = time.monotonic()
     kappa, width = number(cell, "kappa"), int(number(cell, "width"))
@@ -135,7 +135,7 @@ def descend(
     weights = [weight for weight in net.parameters() if weight.requires_grad]
     rate = 1 / (kappa**2 * problem.largest_eigenvalue)
     flops = cell.column.architecture(cell.depth).count_flops(problem.x.shape[1:], 1, width)
-    with threads_for(len(x) * flops):
+    with torch_threads(len(x) * flops):
         residual, step = float("inf"), 0
         while step < most_steps:
             off = net(x)[:, 0] - y

@@ -134,7 +134,7 @@ def _of_training(step: float, batch: int, epochs: int, points: int) -> Seconds:
 
 def _of_standard(bench: Bench, candidate: Candidate) -> Seconds:
     from nas_cntk.validate import standard_recipe
-    from nas_cntk.validate.training import threads_for, time_step
+    from nas_cntk.validate.training import time_step, torch_threads
 
     dataset = bench.images.dataset
     n = len(dataset.y_train)
@@ -142,7 +142,7 @@ def _of_standard(bench: Bench, candidate: Candidate) -> Seconds:
     width = bench.wishes.width_of_recipe
     flops = candidate.architecture.count_flops(dataset.image_shape, dataset.num_classes, width)
     data, _ = training_sets(bench, min(n, max(4 * plan.batch, bench.images.fewest())), bench.devices.train)
-    with memory_errors(candidate.number), threads_for(flops * plan.batch):
+    with memory_errors(candidate.number), torch_threads(flops * plan.batch):
         net = standard_recipe.network(bench, candidate.architecture)
         step = time_step(_placed(bench, net), data, plan)
     return _of_training(step, plan.batch, plan.epochs, 1)
@@ -151,7 +151,7 @@ def _of_standard(bench: Bench, candidate: Candidate) -> Seconds:
 def _of_paper(bench: Bench, candidate: Candidate) -> Seconds:
     from nas_cntk.validate import paper_grid
     from nas_cntk.validate.finite import finite_network
-    from nas_cntk.validate.training import threads_for, time_step
+    from nas_cntk.validate.training import time_step, torch_threads
 
     dataset = bench.images.dataset
     n = len(dataset.y_train)
@@ -160,7 +160,7 @@ def _of_paper(bench: Bench, candidate: Candidate) -> Seconds:
     for width in paper_grid.widths(bench.wishes.width_of_recipe):
         flops = candidate.architecture.count_flops(dataset.image_shape, dataset.num_classes, width)
         data, _ = training_sets(bench, min(n, max(4 * plan.batch, bench.images.fewest())), bench.devices.train)
-        with memory_errors(candidate.number), threads_for(flops * plan.batch):
+        with memory_errors(candidate.number), torch_threads(flops * plan.batch):
             net = finite_network(
                 candidate.architecture, dataset.image_shape, dataset.num_classes, width, seed=plan.seed
             )

@@ -23,7 +23,7 @@ from nas_cntk.architecture import Architecture
 from nas_cntk.errors import StudyError
 from nas_cntk.kernels.exact import kernel
 from nas_cntk.validate.finite import FiniteNetwork, finite_network
-from nas_cntk.validate.training import Schedule, TensorSet, evaluate, threads_for, train
+from nas_cntk.validate.training import Schedule, TensorSet, evaluate, torch_threads, train
 
 STEPS = (0.5, 1.0, 2.0)  # of the largest stable one; at 2 kappa 1 learns fastest, while kappa 0.1 mostly diverges
 KAPPAS = (1.0, 0.1)
@@ -150,7 +150,7 @@ def train_point(
         KeyboardInterrupt: if cancelled; the last checkpoint stays.
     """
     flops = architecture.count_flops(image_shape, classes, point.width)
-    with threads_for(flops * plan.batch):
+    with torch_threads(flops * plan.batch):
         net = finite_network(architecture, image_shape, classes, point.width, point.kappa, seed=plan.seed)
         net.to(device=sets.train.x.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         found = train(

@@ -11,7 +11,7 @@ from nas_cntk.records.validations import Validation
 from nas_cntk.validate.artifacts import checkpoint_path, save_weights, weights_path
 from nas_cntk.validate.job import Bench, Job, memory_errors, test_set, training_sets
 from nas_cntk.validate.standard import StandardNetwork, standard_network
-from nas_cntk.validate.training import Schedule, evaluate, threads_for, train
+from nas_cntk.validate.training import Schedule, evaluate, torch_threads, train
 
 VERSION = 2  # of the recipe: what is trained by another is not continued
 RATES = (0.1, 0.03, 0.01)  # the next one where a training diverges
@@ -77,7 +77,7 @@ def run(job: Job) -> Validation:
             tried.append(known)
             seconds += float(str(known["seconds"]))
             continue
-        with memory_errors(candidate.number), threads_for(flops * plan.batch) as threads:
+        with memory_errors(candidate.number), torch_threads(flops * plan.batch) as threads:
             net = network(bench, candidate.architecture)
             net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             found = train(

@@ -155,7 +155,7 @@ def evaluate(net: torch.nn.Module, data: TensorSet, loss: str) -> tuple[float, i
 
 
 @contextlib.contextmanager
-def threads_for(multiply_adds: float) -> Iterator[int]:
+def torch_threads(multiply_adds: float) -> Iterator[int]:
     """Set torch's threads by the multiply-adds of a batch, the same number on every run; the old ones come back.
 
     Small batches are as fast on one thread; on several they would also crawl on a machine that does other work, each

@@ -166,9 +166,9 @@ def test_augmentation_mirrors_and_shifts() -> None:
 def test_threads_follow_the_work_and_come_back() -> None:
     torch.set_num_threads(2)  # the fixture puts back what was there
     before = torch.get_num_threads()
-    with training.threads_for(1e6) as threads:
+    with training.torch_threads(1e6) as threads:
         assert threads == torch.get_num_threads() == 1
-    with training.threads_for(1e12) as threads:
+    with training.torch_threads(1e12) as threads:
         assert threads == before
     assert torch.get_num_threads() == before
 
