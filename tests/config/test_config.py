@@ -65,6 +65,7 @@ cluster = "local:2"
 study = "a \"study\" of \\ ünïcode \u007f"
 db = "runs/my.db"
 backend = "cpu"
+devices = "0,1"
 timeout = 1e9
 max-trial-seconds = 0.5
 ridge = "loo"
