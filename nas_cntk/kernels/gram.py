@@ -32,6 +32,11 @@ from nas_cntk.kernels.tiles import Place, Tiled
 FREE_BYTES = 64 * 2**20  # what a budget leaves for the rest of the program
 
 
+def gpus_of(backend: str, devices: tuple[int, ...] | None, engine: Engine | None) -> tuple[int, ...]:
+    """Return the numbers of this machine's GPUs that compute a matrix; none of another backend, or of a cluster."""
+    return (devices or (0,)) if backend == "cuda" and engine is None else ()
+
+
 class Gram(Tiled):
     """The kernel of a sequence of images with itself; NumPy reads it, see `Tiled`."""
 
@@ -91,7 +96,7 @@ class GramFamily(Sequence[Any]):
         self.places = [Place(0, 0, np.dtype(task.dtype), True, name=name) for name in task.names]
         self._grams: dict[tuple[str, Single], Gram] = {}
         places = iter(self.places)
-        gpus = (task.devices or (0,)) if task.backend == "cuda" and engine is None else ()
+        gpus = gpus_of(task.backend, task.devices, engine)
         for arch in task.archs:
             for kind in task.kinds:
                 gram = Gram(next(places), gpus)

@@ -20,7 +20,7 @@ from nas_cntk.errors import KernelError
 from nas_cntk.kernels import cost
 from nas_cntk.kernels.budget import available_memory
 from nas_cntk.kernels.exact import Kind
-from nas_cntk.kernels.gram import Cross, Gram, gram_family
+from nas_cntk.kernels.gram import Cross, Gram, gpus_of, gram_family
 from nas_cntk.kernels.store import Store, disk_errors
 from nas_cntk.kernels.tiles import Place
 from nas_cntk.paper.bench import Asked, Bench, Forecast, Found, Progress, packed
@@ -125,7 +125,7 @@ class KernelUnit:
         n, m = len(sample.y), len(sample.y_test)
         if _complete(store).exists():
             if all(len(_folders(store, cell)) == 2 for cell in group):
-                gpus = (self.bench.gpus or (0,)) if self.bench.backend == "cuda" and self.bench.engine is None else ()
+                gpus = gpus_of(self.bench.backend, self.bench.gpus, self.bench.engine)
                 return [_stored(store, cell, n, m, gpus) for cell in group]
             _drop(store)
         depths = _depths(group)

@@ -106,8 +106,8 @@ def run(names: Sequence[str], db: str, wishes: Wishes, screen: Screen, *, plots:
     try:
         with engine_of(wishes.cluster) as engine, Interrupt() as interrupt:
             rate = Rate(backend, gpus)
-            cancelled = lambda: interrupt.requested  # noqa: E731
-            bench = Bench(records, paper_folder(db), source, wishes, backend, rate, cancelled, engine, gpus)
+            folder = paper_folder(db)
+            bench = Bench(records, folder, source, wishes, backend, rate, lambda: interrupt.requested, engine, gpus)
             reasons: dict[str, tuple[str, str]] = {}
             plans: list[Plan] = []
             try:
