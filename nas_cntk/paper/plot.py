@@ -13,6 +13,7 @@ from nas_cntk.paper.tables import head
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DPI = 130
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf", "#7f7f7f")
@@ -20,6 +21,17 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#1
 
 def png(name: str, rows: Sequence[Row]) -> bytes:
     """Return the plot of an experiment as a PNG file.
+
+    Raises:
+        BackendUnavailable: if matplotlib is not installed.
+    """
+    buffer = io.BytesIO()
+    draw(name, rows).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def draw(name: str, rows: Sequence[Row]) -> Figure:
+    """Return the plot of an experiment; columns of the paper's size have a panel of their own.
 
     Raises:
         BackendUnavailable: if matplotlib is not installed.
@@ -33,20 +45,23 @@ def png(name: str, rows: Sequence[Row]) -> bytes:
         ) from None
     figure = Figure(figsize=(8.0, 5.0), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    if name.startswith("theorem"):
-        _distances(axes, name, rows)
-    else:
-        _accuracies(axes, rows)
-    axes.set_title(TITLES[name], fontsize=11)
-    axes.grid(True, which="both", alpha=0.25)
-    handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda at: (labels[at].split(":")[0], "the paper" in labels[at]))
-    handles, labels = [handles[at] for at in order], [labels[at] for at in order]
+    theorem = name.startswith("theorem")
+    parts = [("", rows)] if theorem else _by_size(rows)
+    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axes, (words, of_part) in zip(panels, parts, strict=True):
+        if theorem:
+            _distances(axes, name, of_part)
+        else:
+            _accuracies(axes, of_part, rows)
+        axes.set_title(words, fontsize=9)
+        axes.grid(True, which="both", alpha=0.25)
+        axes.label_outer()
+    figure.suptitle(TITLES[name], fontsize=11)
+    shown = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    shown.sort(key=lambda pair: (pair[1].split(":")[0], "the paper" in pair[1]))
+    handles, labels = [handle for handle, _ in shown], [label for _, label in shown]
     figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=1 if len(labels) < 4 else 2)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    return figure
 
 
 TITLES = {
@@ -58,11 +73,21 @@ TITLES = {
 }
 
 
-def _accuracies(axes: Axes, rows: Sequence[Row]) -> None:
-    names = list(dict.fromkeys(row.column for row in rows))
-    for number, name in enumerate(names):
-        colour = COLOURS[number % len(COLOURS)]
-        of_column = [row for row in rows if row.column == name]
+def _by_size(rows: Sequence[Row]) -> list[tuple[str, Sequence[Row]]]:
+    """Return panels: columns of the paper's size, and those on fewer images, which must not be compared with them."""
+    printed = {(row.column, row.size) for row in rows if row.paper is not None}
+    papers = [row for row in rows if (row.column, row.size) in printed]
+    fewer = [row for row in rows if (row.column, row.size) not in printed]
+    if not papers or not any(row.state == DONE for row in fewer):
+        return [("", rows)]
+    return [("on the paper's images", papers), ("on fewer or smaller images", fewer)]
+
+
+def _accuracies(axes: Axes, rows: Sequence[Row], everything: Sequence[Row]) -> None:
+    colours = list(dict.fromkeys((row.column, row.size) for row in everything))
+    for name, size in dict.fromkeys((row.column, row.size) for row in rows):
+        colour = COLOURS[colours.index((name, size)) % len(COLOURS)]
+        of_column = [row for row in rows if (row.column, row.size) == (name, size)]
         done = [row for row in of_column if row.state == DONE and row.accuracy is not None]
         if done:
             axes.errorbar(

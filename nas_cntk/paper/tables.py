@@ -78,9 +78,9 @@ def _untrained(rows: Sequence[Row]) -> list[str]:
 def gains(rows: Sequence[Row]) -> list[str]:
     """Return by how much exact kernels exceed random features on the same images, a sentence a depth and head."""
     found = []
-    by_cell = {(row.column, row.depth): row for row in rows if row.state == DONE}
-    for (name, depth), row in by_cell.items():
-        exact = by_cell.get((name.replace("RF-", "CNTK-"), depth))
+    by_cell = {(row.column, row.size, row.depth): row for row in rows if row.state == DONE}
+    for (name, size, depth), row in by_cell.items():
+        exact = by_cell.get((name.replace("RF-", "CNTK-"), size, depth))
         gain = paired(exact, row) if name.startswith("RF-") and exact is not None else None
         if gain is not None:
             more = "" if gain[0] > gain[1] else "; not more than its error"
