@@ -64,9 +64,9 @@ def nasbench201(
     from nas_cntk.benchmark.tables import to_csv, to_json
     from nas_cntk.benchmark.view import BenchmarkView
     from nas_cntk.benchmark.wishes import DEFAULT_SCORES, Wishes
+    from nas_cntk.files import write_file
     from nas_cntk.records.database import locate
     from nas_cntk.scores import parse_scores
-    from nas_cntk.validate.artifacts import write_file
 
     names = DEFAULT_SCORES if score is None else tuple(kind.name for kind in parse_scores(score))
     wishes = Wishes(

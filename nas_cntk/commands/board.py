@@ -53,7 +53,7 @@ def leaderboard(
             return
         from pathlib import Path
 
-        from nas_cntk.validate.artifacts import write_file
+        from nas_cntk.files import write_file
 
         write_file(Path(csv), lambda file: file.write(table.encode()))
         console_of().print(f"wrote {csv}: {len(rows)} trials", markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from nas_cntk.data.dataset import Dataset
 from nas_cntk.errors import DataError
+from nas_cntk.files import whole
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -49,12 +49,10 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> tuple[int, int]:
     Raises: DataError where the file cannot be written.
     """
     sheet = contact_sheet(dataset)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        sheet.save(partial, format="PNG")
-        os.replace(partial, path)
+        with whole(path) as file:
+            sheet.save(file, format="PNG")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DataError(f"contact sheet {str(path)!r} cannot be written: {error.strerror or error}") from None
     return sheet.size
 

@@ -21,6 +21,7 @@ from nas_cntk.export.images import Images, read_images
 from nas_cntk.export.kernel import KernelModel
 from nas_cntk.export.model import Model, load_model
 from nas_cntk.export.screen import Screen
+from nas_cntk.files import require_writable, whole
 from nas_cntk.regression import Float, standard_error
 from nas_cntk.report import text
 
@@ -144,38 +145,22 @@ def write_csv(path: str, predictions: Predictions) -> None:
     Raises:
         UsageError: if it cannot be written.
     """
-    with _writing(path) as (partial, target):
-        with partial.open("w", encoding="utf-8", errors="replace", newline="") as stream:
-            predictions.write(stream)
-            stream.flush()
-            if partial != target:
-                os.fsync(stream.fileno())
-        if partial != target:
-            os.replace(partial, target)
+    with _said(path) as target, whole(target) as file:
+        stream = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+        predictions.write(stream)
+        stream.detach()
 
 
 def check_output(path: str) -> None:
     """Raise UsageError if no file can be written there, before anything is computed."""
-    with _writing(path) as (partial, target):
-        if target.is_dir():
-            raise UsageError(f"--output {path} is a folder; name a file")
-        if partial != target:
-            partial.open("w").close()
+    with _said(path) as target:
+        require_writable(target)
 
 
 @contextmanager
-def _writing(path: str) -> Iterator[tuple[Path, Path]]:
-    """Give the file to write and the file that it becomes."""
+def _said(path: str) -> Iterator[Path]:
+    """Give the file that was asked for; say what stands in the way of writing it."""
     try:
-        target = Path(path).expanduser()
-        if target.exists() and not target.is_file() and not target.is_dir():
-            yield target, target
-            return
-        target = target.resolve()  # a link stays, and what it leads to is replaced
-        partial = target.with_name(f".{target.name[:80]}.{os.getpid()}.partial")
-        try:
-            yield partial, target
-        finally:
-            partial.unlink(missing_ok=True)
+        yield Path(path).expanduser()
     except (OSError, ValueError, RuntimeError) as error:  # a null byte in the name; no home of "~someone"
         raise UsageError(f"--output {path} cannot be written: {getattr(error, 'strerror', None) or error}") from None

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from nas_cntk.errors import KernelError
+from nas_cntk.files import write_file
 from nas_cntk.kernels import cost
 from nas_cntk.kernels.budget import available_memory
 from nas_cntk.kernels.exact import Kind
@@ -26,7 +27,6 @@ from nas_cntk.kernels.tiles import Place
 from nas_cntk.paper.bench import Asked, Bench, Forecast, Found, Progress, packed
 from nas_cntk.paper.images import Sample
 from nas_cntk.solver import solve
-from nas_cntk.validate.artifacts import write_file
 from nas_cntk.validate.job import settings_hash
 
 DTYPE = "float32"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nas_cntk.errors import RecordsError
+from nas_cntk.files import write_file
 from nas_cntk.paper.columns import Size
 from nas_cntk.paper.kept import NAME, joined, read_cells, to_json
 from nas_cntk.paper.plot import png
@@ -15,7 +16,6 @@ from nas_cntk.records import paper
 from nas_cntk.records.migrations import open_records
 from nas_cntk.records.paper import PaperCell
 from nas_cntk.report import text
-from nas_cntk.validate.artifacts import write_file
 
 TITLES = {
     "table1": "Table 1: CNNs and exact kernels",

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from nas_cntk.cluster import engine_of
 from nas_cntk.errors import BackendUnavailable, NasCntkError
+from nas_cntk.files import write_file
 from nas_cntk.kernels.exact import resolve_backend
 from nas_cntk.machine import gpu_numbers
 from nas_cntk.paper import gp, table1, table2, theorem1, theorem2
@@ -25,7 +26,6 @@ from nas_cntk.paper.wishes import Wishes
 from nas_cntk.records import paper
 from nas_cntk.records.migrations import open_records
 from nas_cntk.search.interrupt import Interrupt
-from nas_cntk.validate.artifacts import write_file
 from nas_cntk.validate.devices import resolve_devices
 
 EXPERIMENTS: Mapping[str, Callable[[Bench], list[Unit]]] = {

@@ -4,7 +4,7 @@
     <database without its suffix>-artifacts/<study>/<key>-<recipe>.checkpoint    a training under way
     <database without its suffix>-artifacts/<study>/<key>-kernel                 tiles of a Gram matrix under way
 
-Files are written to a temporary name, synchronised and renamed: they are whole or not there.
+Files are whole or not there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from urllib.parse import quote
 import numpy as np
 
 from nas_cntk.errors import RecordsError
+from nas_cntk.files import write_file
 from nas_cntk.records.database import locate
 
 if TYPE_CHECKING:
@@ -113,27 +114,6 @@ def load_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
         raise RecordsError(f"the weights {path} cannot be read: {reason}; validate the trial with --force") from None
     return weights, metadata
-
-
-def write_file(path: Path, write: Callable[[Any], object]) -> None:
-    """Write a file whole: to a temporary name first, on the disk before it is renamed.
-
-    Raises:
-        RecordsError: if it cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch says RuntimeError for a disk that is full
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
-        raise RecordsError(f"{path} cannot be written: {reason}; what is recorded is kept") from None
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Protocol
 from nas_cntk import data
 from nas_cntk.cluster import engine_of
 from nas_cntk.errors import DataError, UsageError
+from nas_cntk.files import write_file
 from nas_cntk.kernels.exact import resolve_backend
 from nas_cntk.records import studies, trials, validations
 from nas_cntk.records.migrations import open_records
@@ -257,4 +258,4 @@ def _stored_sizes(folder: Path, asked: str) -> Sizes | None:
 
 def _store_sizes(folder: Path, asked: str, sizes: Sizes) -> None:
     document: Mapping[str, object] = {"asked": asked, "sizes": asdict(sizes)}
-    artifacts.write_file(folder / PLAN, lambda file: file.write(json.dumps(document).encode()))
+    write_file(folder / PLAN, lambda file: file.write(json.dumps(document).encode()))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nas_cntk.errors import BackendUnavailable
-from nas_cntk.validate.artifacts import write_file
+from nas_cntk.files import write_file
 
 try:
     import torch

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nas_cntk.files import write_file
 from nas_cntk.validate import artifacts
-from nas_cntk.validate.artifacts import delete_study, move_study, study_folder, weights_path, write_file
+from nas_cntk.validate.artifacts import delete_study, move_study, study_folder, weights_path
 
 
 def test_two_databases_of_one_folder_share_nothing(tmp_path: Path) -> None:

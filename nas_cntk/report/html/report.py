@@ -9,13 +9,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nas_cntk.errors import UsageError
+from nas_cntk.files import write_file
 from nas_cntk.records import trials
 from nas_cntk.records.migrations import open_records
 from nas_cntk.report.board import load_board
 from nas_cntk.report.html.page import Winner, page, winner
 from nas_cntk.report.html.predictions import LeftOut, predictions
 from nas_cntk.report.html.rendering import check_installed, render
-from nas_cntk.validate.artifacts import write_file
 
 MAX_SECONDS = 60.0  # for what the best architecture says of each image
 _LONGEST = 100  # characters of a study's name in that of a file
