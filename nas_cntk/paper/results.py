@@ -56,11 +56,11 @@ def write_results(db: str, folder: Path) -> list[Path]:
     """Write results.md and its plots into a folder, a section an experiment and dataset.
 
     Its cells are kept beside the plots, in results/cells.json; those that are there already, from this database or
-    another machine's, stay on the page.
+    another machine's, stay on the page. So does what somebody wrote below its last line.
 
     Raises:
-        RecordsError: if nothing is recorded, there is a page whose cells are not kept or cannot be read, or a file
-            cannot be written.
+        RecordsError: if nothing is recorded, there is a page that cannot be read or whose cells are not kept, or a
+            file cannot be written.
     """
     records = open_records(db, write=False)
     try:
@@ -70,7 +70,7 @@ def write_results(db: str, folder: Path) -> list[Path]:
     path, kept = folder / "results.md", folder / "results" / NAME
     if path.exists() and not kept.exists():
         raise RecordsError(f"{path} is there without {kept}, and what is on it would be lost; move it away")
-    found = joined(read_cells(kept), found)
+    found, by_hand = joined(read_cells(kept), found), _below(path)
     if not found:
         raise RecordsError(f"database {db} holds no result of the paper yet; run `nas-cntk paper table1`")
     files, parts = [kept], [_HEAD]
@@ -85,8 +85,18 @@ def write_results(db: str, folder: Path) -> list[Path]:
             _save(picture, png(name, rows))
             files.append(picture)
             parts += _section(f"{title}, {dataset}" if dataset else title, name, rows, [c for c, _ in chosen], picture)
-    _save(path, ("\n\n".join(parts) + "\n").encode())
+    _save(path, ("\n\n".join([*parts, _END]) + by_hand).encode())
     return [path, *files]
+
+
+def _below(path: Path) -> str:
+    """Return what somebody wrote below the last line of a page."""
+    try:
+        return path.read_text(encoding="utf-8").partition(_END)[2] or "\n"
+    except FileNotFoundError:
+        return "\n"
+    except (OSError, ValueError) as error:
+        raise RecordsError(f"{path} cannot be read: {error}; move it away") from None
 
 
 def _save(path: Path, content: bytes) -> None:
@@ -95,11 +105,13 @@ def _save(path: Path, content: bytes) -> None:
 
 _HEAD = (
     "# Results\n\n"
-    "Written by `nas-cntk paper results`; do not edit. The results of Arora, Du, Hu, Li, Salakhutdinov and Wang,"
-    " *On Exact Computation with an Infinitely Wide Neural Net* (2019), recomputed. Depth counts all layers. A"
-    " column's head has the numbers of training and test images; the paper's figure stands beside where they are the"
-    " paper's. Standard errors are binomial, in points, and those of distances over random nets."
+    "Written by `nas-cntk paper results`; of what is written by hand only what stands below its last line is kept. The"
+    " results of Arora, Du, Hu, Li, Salakhutdinov and Wang, *On Exact Computation with an Infinitely Wide Neural Net*"
+    " (2019), recomputed. Depth counts all layers. A column's head has the numbers of training and test images; the"
+    " paper's figure stands beside where they are the paper's. Standard errors are binomial, in points, and those of"
+    " distances over random nets."
 )
+_END = "<!-- The end of what `nas-cntk paper results` writes. What follows is kept. -->"
 
 
 def stored_row(cell: PaperCell) -> Row | None:

@@ -31,6 +31,18 @@ def test_a_page_keeps_the_cells_of_another_database(run: Run) -> None:
     assert {path: path.read_bytes() for path in Path("page").rglob("*.*")} == before
 
 
+def test_what_is_written_below_a_page_is_kept(run: Run) -> None:
+    small = ("--columns", "CNTK-V", "--depths", "3", "--train", "70", "--test", "97", "--no-plot")
+    run("paper", "table1", *small)
+    page = Path("page/results.md")
+    assert run("paper", "results", "--to", "page").code == 0
+    written = page.read_text()
+    by_hand = "\n## Mine\n\n1 < 2 -->\n"
+    page.write_text(written.replace("## Table 1", "## Mine too") + by_hand)
+    assert run("paper", "results", "--to", "page").code == 0
+    assert page.read_text() == written + by_hand
+
+
 def test_a_page_without_its_cells_is_not_written_over(run: Run) -> None:
     run("paper", "table1", "--columns", "CNTK-V", "--depths", "3", "--train", "70", "--test", "97", "--no-plot")
     page = Path("page/results.md")
