@@ -111,21 +111,31 @@ def search(
 
     names = () if score is None else tuple(kind.name for kind in parse_scores(score))
     problem = Problem(
-        data, image_size, space, subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad
+        data=data,
+        image_size=image_size,
+        space=space,
+        subset=subset,
+        holdout=holdout,
+        seed=seed,
+        score=names,
+        ridge=parse_ridge(ridge),
+        dtype=dtype,
+        download=download,
+        skip_bad=skip_bad,
     )
     options = _options(
-        trials,
-        timeout,
-        max_trial_seconds,
-        backend,
-        sampler,
-        sampler_setting,
-        workers,
-        cluster,
-        prune_level,
-        siblings,
-        batch,
-        devices,
+        trials=trials,
+        timeout=timeout,
+        max_trial_seconds=max_trial_seconds,
+        backend=backend,
+        sampler=sampler,
+        settings=sampler_setting,
+        workers=workers,
+        cluster=cluster,
+        prune_level=prune_level,
+        siblings=siblings,
+        batch=batch,
+        devices=devices,
     )
     starts = parse_trials(start_trials)
     options = replace(options, start_from=start_from, start_trials=starts, asked=as_asked(ctx))
@@ -169,18 +179,18 @@ def resume(
     from nas_cntk.search import session
 
     options = _options(
-        trials,
-        timeout,
-        max_trial_seconds,
-        backend,
-        sampler,
-        sampler_setting,
-        workers,
-        cluster,
-        prune_level,
-        siblings,
-        batch,
-        devices,
+        trials=trials,
+        timeout=timeout,
+        max_trial_seconds=max_trial_seconds,
+        backend=backend,
+        sampler=sampler,
+        settings=sampler_setting,
+        workers=workers,
+        cluster=cluster,
+        prune_level=prune_level,
+        siblings=siblings,
+        batch=batch,
+        devices=devices,
     )
     with search_view(console_of(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
@@ -244,7 +254,19 @@ def score(
     from nas_cntk.search.single import read_architecture, score_file
 
     names = tuple(kind.name for kind in parse_scores(score))
-    problem = Problem(data, image_size, "", subset, holdout, seed, names, parse_ridge(ridge), dtype, download, skip_bad)
+    problem = Problem(
+        data=data,
+        image_size=image_size,
+        space="",
+        subset=subset,
+        holdout=holdout,
+        seed=seed,
+        score=names,
+        ridge=parse_ridge(ridge),
+        dtype=dtype,
+        download=download,
+        skip_bad=skip_bad,
+    )
     arch = read_architecture(architecture)
     console = console_of(stderr=as_json)
     result = score_file(
@@ -269,6 +291,7 @@ def score(
 
 
 def _options(
+    *,
     trials: int | None,
     timeout: float | None,
     max_trial_seconds: float | None,
@@ -287,17 +310,17 @@ def _options(
     from nas_cntk.search.settings import Options
 
     return Options(
-        trials,
-        timeout,
-        max_trial_seconds,
-        backend,
-        sampler,
-        parse_settings(settings or []),
-        workers,
-        cluster,
-        prune_level,
-        siblings,
-        batch,
+        trials=trials,
+        timeout=timeout,
+        max_trial_seconds=max_trial_seconds,
+        backend=backend,
+        sampler=sampler,
+        sampler_settings=parse_settings(settings or []),
+        workers=workers,
+        cluster=cluster,
+        prune_level=prune_level,
+        siblings=siblings,
+        batch=batch,
         devices=gpu_numbers(devices),
     )
 
