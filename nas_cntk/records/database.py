@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,6 +238,16 @@ def check_file(path: Path, given: str, *, read_only: bool) -> None:
         raise RecordsError(f"database {given} {_HINTS[0][1]}")
     if not read_only and not os.access(path, os.W_OK):
         raise RecordsError(f"database {given} {_HINTS[3][1]}")
+
+
+def roll_back(path: Path) -> None:
+    """Undo what a process that was killed while it made a database left half written.
+
+    Any writer that opens such a file does so first; a read-only connection cannot, and calls the file read-only.
+    """
+    if path.exists() and path.with_name(path.name + "-journal").exists() and os.access(path, os.W_OK):
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT)) as connection:
+            connection.execute("SELECT name FROM sqlite_master").fetchone()
 
 
 @contextmanager

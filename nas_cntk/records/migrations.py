@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from nas_cntk.errors import RecordsError
-from nas_cntk.records.database import POSTGRESQL, Location, Records, check_file, connect, locate
+from nas_cntk.records.database import POSTGRESQL, Location, Records, check_file, connect, locate, roll_back
 from nas_cntk.records.tables import SCHEMA
 
 Migration = Callable[[sa.Connection], None]
@@ -119,6 +119,7 @@ def open_records(db: str, *, write: bool) -> Records:
     location = locate(db)
     if not location.server:
         check_file(location.path, location.given, read_only=not write)
+        roll_back(location.path)
     version = 0
     if location.server or (location.path.exists() and location.path.stat().st_size > 0):
         # Looked at read-only first: opening for writing would turn another program's file to write-ahead logging.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import optuna
 
 _ATTEMPTS = 5  # to make Optuna's tables, which two processes may both be doing
+_MADE_TWICE = ("already exists", "UNIQUE constraint failed", "duplicate key")  # tables, and the rows of their versions
 
 
 def open_storage(records: Records) -> optuna.storages.RDBStorage:
@@ -32,7 +33,7 @@ def open_storage(records: Records) -> optuna.storages.RDBStorage:
                 storage = optuna.storages.RDBStorage(location.url, engine_kwargs=location.engine_arguments())
                 break
             except Exception as error:
-                if "already exists" not in str(error) or attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS - 1 or not any(words in str(error) for words in _MADE_TWICE):
                     raise
                 time.sleep(0.2 * (attempt + 1))
         install_events(storage.engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -130,6 +131,28 @@ def test_a_read_only_file_is_refused_for_writing_and_can_be_read(db: str, record
         open_records(db, write=False).close()
     finally:
         Path(db).parent.chmod(0o755)
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_database_whose_making_was_killed_goes_on(tmp_path: Path, write: bool) -> None:
+    open_records(str(tmp_path / "made.db"), write=True).close()
+    with sqlite3.connect(tmp_path / "made.db") as made:
+        made.execute("PRAGMA journal_mode = DELETE")
+        made.execute("PRAGMA cache_size = 1")
+        made.execute("CREATE TABLE half_made (x)")
+        made.executemany("INSERT INTO half_made VALUES (?)", [("y" * 500,)] * 2000)
+        for suffix in ("", "-journal"):  # as a kill at this moment leaves them
+            shutil.copy(tmp_path / f"made.db{suffix}", tmp_path / f"killed.db{suffix}")
+        made.rollback()
+    made.close()
+    reader = sqlite3.connect(f"{(tmp_path / 'killed.db').as_uri()}?mode=ro", uri=True)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("SELECT name FROM sqlite_master").fetchall()
+    reader.close()
+    records = open_records(str(tmp_path / "killed.db"), write=write)
+    with records.transaction() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM half_made")).scalar() == 0
+    records.close()
 
 
 def test_the_databases_own_refusal_to_write_is_one_line(db: str, records: Records) -> None:

@@ -205,3 +205,25 @@ def test_cleaning_finds_what_kills_leave_and_nothing_else(records: Records, make
     states = [t.state.name for t in optuna.load_study(study_name="one", storage=storage).get_trials()]
     storage.engine.dispose()
     assert states == ["FAIL", "PRUNED"]
+
+
+@pytest.mark.parametrize(
+    "says", ["table studies already exists", "UNIQUE constraint failed: alembic_version.version_num"]
+)
+def test_two_processes_may_make_optunas_tables_at_once(
+    records: Records, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    import optuna
+
+    made: Callable[..., object] = optuna.storages.RDBStorage
+    failures = [sa.exc.IntegrityError("INSERT", {}, Exception(says))]
+
+    def first_too_late(*arguments: object, **options: object) -> object:
+        if failures:
+            raise failures.pop()
+        return made(*arguments, **options)
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", first_too_late)
+    storage = open_storage(records)
+    assert storage.get_all_studies() == [] and not failures
+    storage.engine.dispose()
