@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,7 +55,6 @@ if TYPE_CHECKING:
     from nas_cntk.report.json_lines import SearchLines
     from nas_cntk.report.live import LiveView
     from nas_cntk.search.session import Ended
-    from nas_cntk.search.settings import Options
 
 
 def search(
@@ -103,10 +101,12 @@ def search(
     """
     if show_config:
         return print_options(ctx)
+    from nas_cntk.machine import gpu_numbers
     from nas_cntk.report.views import search_view
     from nas_cntk.scoring import parse_scores
     from nas_cntk.search import session
-    from nas_cntk.search.settings import Problem, parse_ridge
+    from nas_cntk.search.samplers import parse_settings
+    from nas_cntk.search.settings import Options, Problem, parse_ridge
     from nas_cntk.search.start import parse_trials
 
     names = () if score is None else tuple(kind.name for kind in parse_scores(score))
@@ -123,22 +123,23 @@ def search(
         download=download,
         skip_bad=skip_bad,
     )
-    options = _options(
+    options = Options(
         trials=trials,
         timeout=timeout,
         max_trial_seconds=max_trial_seconds,
         backend=backend,
         sampler=sampler,
-        settings=sampler_setting,
+        sampler_settings=parse_settings(sampler_setting or []),
         workers=workers,
         cluster=cluster,
         prune_level=prune_level,
         siblings=siblings,
         batch=batch,
-        devices=devices,
+        devices=gpu_numbers(devices),
+        start_from=start_from,
+        start_trials=parse_trials(start_trials),
+        asked=as_asked(ctx),
     )
-    starts = parse_trials(start_trials)
-    options = replace(options, start_from=start_from, start_trials=starts, asked=as_asked(ctx))
     with search_view(console_of(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.search(db, study, problem, options, view)
     _end(view, ended, db, quiet, json_lines)
@@ -175,22 +176,25 @@ def resume(
     """
     if show_config:
         return print_options(ctx)
+    from nas_cntk.machine import gpu_numbers
     from nas_cntk.report.views import search_view
     from nas_cntk.search import session
+    from nas_cntk.search.samplers import parse_settings
+    from nas_cntk.search.settings import Options
 
-    options = _options(
+    options = Options(
         trials=trials,
         timeout=timeout,
         max_trial_seconds=max_trial_seconds,
         backend=backend,
         sampler=sampler,
-        settings=sampler_setting,
+        sampler_settings=parse_settings(sampler_setting or []),
         workers=workers,
         cluster=cluster,
         prune_level=prune_level,
         siblings=siblings,
         batch=batch,
-        devices=devices,
+        devices=gpu_numbers(devices),
     )
     with search_view(console_of(), db, quiet=quiet, json_lines=json_lines) as view:
         ended = session.resume(db, study, options, view, data=data)
@@ -288,41 +292,6 @@ def score(
         how += f"; backend {scores.backend}, ridge {scores.ridge:g}, jitter {scores.jitter:g}"
     console.print(f"measured on {how}; {text.duration(scores.seconds)}", markup=False, soft_wrap=True)
     print_next(console, text.command("search", "--data", data))
-
-
-def _options(
-    *,
-    trials: int | None,
-    timeout: float | None,
-    max_trial_seconds: float | None,
-    backend: str | None,
-    sampler: str | None,
-    settings: list[str] | None,
-    workers: int,
-    cluster: str | None,
-    prune_level: float | None,
-    siblings: bool | None,
-    batch: int | None,
-    devices: str | None,
-) -> Options:
-    from nas_cntk.machine import gpu_numbers
-    from nas_cntk.search.samplers import parse_settings
-    from nas_cntk.search.settings import Options
-
-    return Options(
-        trials=trials,
-        timeout=timeout,
-        max_trial_seconds=max_trial_seconds,
-        backend=backend,
-        sampler=sampler,
-        sampler_settings=parse_settings(settings or []),
-        workers=workers,
-        cluster=cluster,
-        prune_level=prune_level,
-        siblings=siblings,
-        batch=batch,
-        devices=gpu_numbers(devices),
-    )
 
 
 def _end(view: LiveView | SearchLines, ended: Ended, db: str, quiet: bool, json_lines: bool) -> None:
