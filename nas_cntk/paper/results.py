@@ -67,6 +67,8 @@ def write_results(db: str, folder: Path) -> list[Path]:
         found = paper.cells(records)
     finally:
         records.close()
+    if folder.exists() and not folder.is_dir():
+        raise RecordsError(f"{folder} is a file; name a folder for results.md and its plots")
     path, kept = folder / "results.md", folder / "results" / NAME
     if path.exists() and not kept.exists():
         raise RecordsError(f"{path} is there without {kept}, and what is on it would be lost; move it away")

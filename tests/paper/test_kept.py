@@ -50,6 +50,8 @@ def test_a_page_without_its_cells_is_not_written_over(run: Run) -> None:
     page.write_text("mine")
     result = run("paper", "results", "--to", "page")
     assert result.code == 1 and "would be lost; move it away" in result.err and page.read_text() == "mine"
+    result = run("paper", "results", "--to", "page/results.md")
+    assert result.code == 1 and "page/results.md is a file; name a folder" in result.err
 
 
 def test_of_equal_cells_the_newest_is_kept(tmp_path: Path) -> None:
