@@ -57,3 +57,13 @@ def test_what_a_rung_drops_is_never_best_and_costs_the_rung_alone(script: Any, p
             assert dropped[trial] == (-values[row[trial]] < np.median(-values[row[:trial]]))
         assert found[-1] == accuracy[max(row[~dropped], key=lambda cell: values[cell])]
     assert np.array_equal(script._spent(way, of, "seconds")[:, -1], (np.where(of.dropped, 1.0, 4.0)).sum(axis=1))
+
+
+def test_what_a_score_puts_first_in_random_pools(script: Any) -> None:
+    accuracy = np.random.default_rng(1).uniform(10.0, 95.0, 400)
+    first, best = script._first_of_pools(accuracy, accuracy)
+    assert first == best > np.sort(accuracy)[-5]
+    first, best = script._first_of_pools(-accuracy, accuracy)
+    assert first < best < np.median(accuracy)
+    first, best = script._first_of_pools(np.zeros(400), accuracy)  # equals: a draw, and the best of five draws
+    assert abs(first - accuracy.mean()) < 2.5 and abs(best - (10 + 85 * 5 / 6)) < 5
