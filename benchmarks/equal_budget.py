@@ -303,7 +303,7 @@ def _plot(ways: list[Way], curves: dict[str, Searches], accuracy: Floats, path: 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 5.3), sharey=True, layout="constrained")
     for axis, unit in zip(axes, ("seconds", "operations"), strict=True):
         for way in ways:
             found = curves[way.name].accuracy
@@ -321,8 +321,7 @@ def _plot(ways: list[Way], curves: dict[str, Searches], accuracy: Floats, path: 
         axis.grid(alpha=0.3)
     axes[0].set_ylim(np.quantile(accuracy, 0.6), accuracy.max() + 0.2)
     axes[0].set_ylabel("accuracy of the best-scored cell after 200 epochs, %")
-    axes[0].legend(fontsize=8, loc="lower right")
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=110)
 
 
