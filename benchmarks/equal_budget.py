@@ -34,9 +34,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from nas_cntk import nasbench201
+from nas_cntk.benchmark import ranking
 from nas_cntk.kernels import cost
 from nas_cntk.search.samplers import choose_sampler, make_sampler
 
@@ -167,7 +167,7 @@ def _ways(
     network = {name: (each(seconds[name]), each(2 * flops * BATCH * PASSES[name])) for name in PASSES}
     multiply_adds = 3 * EPOCHS * IMAGES * flops
     trained = np.array([float(short[row["arch_str"]] or "nan") for row in rows])
-    logs = np.log(rankdata(column("params"))) + np.log(rankdata(column("jacov")))
+    logs = ranking.log_rank_sum(column("params"), column("jacov"))
     parts = (kernel, network["jacov"], network["synflow"])
     combined = np.sum([part[0] for part in parts], axis=0), np.sum([part[1] for part in parts], axis=0)
     return [

@@ -1,10 +1,14 @@
 """The constants of the score `combined`: mean and deviation of its parts over cells of NAS-Bench-201.
 
-    nas-cntk benchmark nasbench201 --table cifar10.csv --data cifar10:PATH --score combined --csv cells.csv
-    python benchmarks/fit_combined.py cells.csv
+    nas-cntk benchmark nasbench201 --table even.csv --data cifar10:PATH --cells 600 --subset 300 --holdout 50 \\
+        --score holdout_mse,loo_mse,alignment,alignment_gain,log_marginal_likelihood,jacov,synflow,naswot,zico,params \\
+        --csv cells.csv
+    python benchmarks/fit_combined.py cells.csv [--among zero_cost.csv]
 
-Only cells with even `arch_index` are read, and of those the live ones. Prints what `nas_cntk/scores/combined.py`
-holds, and how sums of some parts rank those cells: by that the parts were chosen.
+Only cells with even `arch_index` are read, and of those the live ones are fitted. Prints what
+`nas_cntk/scores/combined.py` holds, and how sums of some parts rank the cells: by that the parts and the shape of the
+sum were chosen. Sums of log ranks, which are no scores of one cell, stand beside for comparison. With `--among`, a
+table of cells, a second figure is of those cells alone.
 """
 
 from __future__ import annotations
@@ -14,31 +18,66 @@ import csv
 import itertools
 
 import numpy as np
-from scipy.stats import spearmanr
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+from scipy.stats import rankdata, spearmanr
 
 from nas_cntk.scores.combined import COMPONENTS, transformed
+
+KERNELS = ("holdout_mse", "loo_mse", "alignment", "alignment_gain", "log_marginal_likelihood")
+OTHERS = (*KERNELS, "naswot", "zico")
+SHOWN = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", help="what `benchmark nasbench201 --csv` wrote")
-    with open(parser.parse_args().cells, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["arch_index"]) % 2 == 0]
-    live = [row for row in rows if row["dead"] == "0"]
+    parser.add_argument("--among", metavar="CSV", help="a table with a column arch_str")
+    given = parser.parse_args()
+    rows = [row for row in _read(given.cells) if int(row["arch_index"]) % 2 == 0]
+    live = np.array([row["dead"] == "0" for row in rows])
     target = np.array([float(row["target"]) for row in rows])
-    print(f"{len(rows)} even cells, {len(live)} live, {len({row['key'] for row in live})} distinct")
-    standard = {}
-    for name in dict.fromkeys((*COMPONENTS, "alignment", "naswot")):
-        if name not in rows[0]:
-            continue
+    groups = {"all": np.ones(len(rows), dtype=bool)}
+    if given.among:
+        listed = {row["arch_str"] for row in _read(given.among)}
+        groups["listed"] = np.array([row["arch_str"] in listed for row in rows])
+    keys = {row["key"] for row in rows if row["dead"] == "0"}
+    print(f"{len(rows)} even cells, {live.sum()} live, {len(keys)} distinct")
+    z, logs, ranks = {}, {}, {}
+    for name in (name for name in dict.fromkeys((*COMPONENTS, *OTHERS)) if name in rows[0]):
         values = np.array([transformed(name, float(row[name] or "nan")) for row in rows])
-        known = values[np.isfinite(values)]
+        known = values[live & np.isfinite(values)]
         print(f'    "{name}": ({known.mean():.4g}, {known.std():.3g}),')
-        standard[name] = np.where(np.isfinite(values), (values - known.mean()) / known.std(), -1e9)
-    for count in (1, 2, 3, 4):
-        for parts in itertools.combinations(standard, count):
-            found = spearmanr(sum(standard[name] for name in parts), target)[0]
-            print(f"{found:.3f}  {' + '.join(parts)}")
+        values = (values - known.mean()) / known.std()
+        bad = ~live | np.isnan(values)
+        z[name] = np.where(bad, -1e9, values)
+        logs[name] = np.where(bad, -1e9, log_ndtr(values))
+        ranks[name] = np.log(rankdata(z[name]))
+    mixed = {name: z[name] if name in KERNELS else logs[name] for name in z}
+    shapes = {"z": z, "log Phi(z)": logs, "z of kernels, log Phi(z) of others": mixed, "log rank": ranks}
+    for label, parts in shapes.items():
+        print(f"\nsums of {label}: Spearman of {', '.join(groups)}")
+        for count in (1, 2, 3, 4, 5):
+            found = [
+                (_spearmans(parts, names, target, groups), names) for names in itertools.combinations(parts, count)
+            ]
+            for figures, names in sorted(found, key=lambda one: -sum(one[0]))[:SHOWN]:
+                print("  ".join(f"{figure:.3f}" for figure in figures), " ", " + ".join(names))
+
+
+def _read(path: str) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _spearmans(
+    parts: dict[str, NDArray[np.float64]],
+    names: tuple[str, ...],
+    target: NDArray[np.float64],
+    groups: dict[str, NDArray[np.bool_]],
+) -> list[float]:
+    total = np.sum([parts[name] for name in names], axis=0)
+    return [float(spearmanr(total[group], target[group])[0]) for group in groups.values()]
 
 
 if __name__ == "__main__":

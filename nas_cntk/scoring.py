@@ -15,6 +15,7 @@ from nas_cntk import regression
 from nas_cntk.errors import RegressionError
 from nas_cntk.scores import PREFIX, SCORES, Kind, ScoreKind, parse_scores, standard_error
 from nas_cntk.scores.combined import COMPONENTS, combined
+from nas_cntk.scores.cost import BATCH
 from nas_cntk.scores.gain import PARTS, alignment_gain
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def score_family(
             )
             values.update({score: measured.value for score, measured in found.items()})
             if any(wanted.name == "combined" for wanted in asked):
-                values["combined"] = combined(values)
+                values["combined"] = combined(values, min(BATCH, len(x)))
         done.seconds[at] = seconds + time.perf_counter() - started
         results.append(done.result(at, arch.key, len(x), len(x_holdout)))
     return results

@@ -16,6 +16,7 @@ from nas_cntk.benchmark.session import Ended
 from nas_cntk.benchmark.table import Cell
 from nas_cntk.scores import SCORES
 from nas_cntk.scores.combined import COMPONENTS, combined
+from nas_cntk.scores.cost import BATCH
 from nas_cntk.scoring import network_names
 
 BAR = "params+jacov"  # the published combination that costs two lines of code: what a new one has to beat
@@ -81,7 +82,8 @@ def judge(ended: Ended) -> Result:
             scores[name], known[name] = _values(ended, name)
     if "combined" in wanted:
         rows = zip(*(scores[name] for name in COMPONENTS), strict=True)
-        scores["combined"] = np.array([combined(dict(zip(COMPONENTS, row, strict=True))) for row in rows])
+        images = min(BATCH, ended.plan.wishes.subset)
+        scores["combined"] = np.array([combined(dict(zip(COMPONENTS, row, strict=True)), images) for row in rows])
         known["combined"] = np.logical_and.reduce([known[name] for name in COMPONENTS])
     ranked = {name: _oriented(name, values) for name, values in scores.items()}
     names = [name for name in wanted if known[name].any()]

@@ -107,8 +107,12 @@ def percentiles(found: Values) -> tuple[float, float] | None:
 
 
 def log_rank_sum(*scores: Values) -> Values:
-    """Return minus the sum of the logs of the scores' ranks, 1 the best: a rank combination without weights."""
-    return np.asarray(-sum(np.log(rankdata(-x)) for x in scores), dtype=np.float64)
+    """Return the sum of the logs of the scores' ranks, 1 the worst: a rank combination without weights.
+
+    What one score puts last stays last whatever the others say, which ranks better than the logs of ranks counted from
+    the best: the non-linear aggregation of Lee and Ham, "AZ-NAS" (2024), in which high ranks must be consistent.
+    """
+    return np.asarray(sum(np.log(rankdata(x)) for x in scores), dtype=np.float64)
 
 
 def _pearson(x: Values, y: Values) -> NDArray[np.float64]:

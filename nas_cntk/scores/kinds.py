@@ -58,9 +58,7 @@ SCORES: dict[str, ScoreKind] = {
         ScoreKind("flops", "minimize", (), "multiply-adds of one image; at width 64, or the space's own count"),
         ScoreKind("params", "minimize", (), "weights; at width 64, or the space's own count"),
         *(ScoreKind(name, "maximize", (), summary, needs_network=True) for name, summary in _NETWORK),
-        ScoreKind(
-            "combined", "maximize", ("ntk", "nngp"), "a fixed sum of the kernel's, the network's and the graph's", True
-        ),
+        ScoreKind("combined", "maximize", ("ntk",), "a fixed sum of the kernel's, the network's and the graph's", True),
     )
 }
 

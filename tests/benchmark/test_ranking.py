@@ -76,7 +76,7 @@ def test_the_interval_covers_what_it_should() -> None:
     assert covered >= 50
 
 
-def test_log_rank_sums_reward_agreement() -> None:
-    a, b = np.array([4.0, 3, 2, 1]), np.array([3.0, 4, 1, 2])
+def test_log_rank_sums_count_from_the_worst() -> None:
+    a, b = np.array([4.0, 3, 1, 1]), np.array([2.0, 4, -np.inf, 3])
     total = ranking.log_rank_sum(a, b)
-    assert total == pytest.approx([-math.log(2), -math.log(2), -math.log(12), -math.log(12)])
+    assert total == pytest.approx([math.log(4 * 2), math.log(3 * 4), math.log(1.5 * 1), math.log(1.5 * 3)])

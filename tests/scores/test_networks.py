@@ -133,12 +133,23 @@ def nasbench201_network(text: str) -> nn.Module:
 
 
 def test_combined_rises_with_each_of_its_components() -> None:
-    values = {"alignment_gain": 0.028, "jacov": -75.0, "synflow": 50.0, "params": 4e5}
+    values = {"holdout_mse": 0.084, "jacov": -75.0, "synflow": 50.0, "params": 4e5}
     assert set(COMPONENTS) == set(values)
-    for name, better in (("alignment_gain", 0.03), ("jacov", -70.0), ("synflow", 60.0), ("params", 5e5)):
+    for name, better in (("holdout_mse", 0.08), ("jacov", -70.0), ("synflow", 60.0), ("params", 5e5)):
         assert combined(values | {name: better}) > combined(values)
-    assert math.isnan(combined(values | {"jacov": math.nan}))
-    assert math.isfinite(combined(values | {"alignment_gain": 0.9, "jacov": -1e6}))
+        assert math.isnan(combined(values | {name: math.nan}))
+    assert math.isfinite(combined(values | {"holdout_mse": 0.9, "jacov": -1e6, "synflow": -1e3, "params": 1.0}))
+
+
+def test_what_one_component_calls_bad_is_not_made_good_by_another() -> None:
+    middling = {"holdout_mse": 0.0845, "jacov": -70.3, "synflow": 58.0, "params": 3.5e5}
+    assert combined(middling) == pytest.approx(3 * math.log(0.5), abs=0.05)  # of each, half are below
+    assert combined(middling | {"jacov": -1e4, "params": 1e9, "synflow": 1e3}) < combined(middling)
+
+
+def test_combined_knows_how_many_images_jacov_saw() -> None:
+    values = {"holdout_mse": 0.0845, "synflow": 58.0, "params": 3.5e5}
+    assert combined(values | {"jacov": -38.3}, 32) == pytest.approx(combined(values | {"jacov": -70.3}))
 
 
 @pytest.mark.long
