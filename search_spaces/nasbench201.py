@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 
-# Of one head and one depth: there it ranks best, by far (docs/trust.md).
+# Of one head and one depth: there it ranks best of the kernel's own scores, by far (docs/trust.md).
 SCORE = "alignment_gain"
 
 

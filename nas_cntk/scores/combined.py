@@ -53,11 +53,11 @@ def transformed(name: str, value: float, images: int = BATCH) -> float:
     if math.isnan(value):
         return math.nan
     if name in ("holdout_mse", "loo_mse"):
-        return _log_less(value)
+        return -_log(value)
     if name == "jacov":
-        return _log_less(-value - images)
-    return math.log(value) if name == "params" else value
+        return -_log(-value - images)
+    return _log(value) if name == "params" else value
 
 
-def _log_less(value: float) -> float:
-    return -math.log(value) if value > 0 else math.inf
+def _log(value: float) -> float:
+    return math.log(max(value, 1e-300))

@@ -139,6 +139,7 @@ def test_combined_rises_with_each_of_its_components() -> None:
         assert combined(values | {name: better}) > combined(values)
         assert math.isnan(combined(values | {name: math.nan}))
     assert math.isfinite(combined(values | {"holdout_mse": 0.9, "jacov": -1e6, "synflow": -1e3, "params": 1.0}))
+    assert math.isfinite(combined(values | {"holdout_mse": 0.0, "jacov": -64.0}))
 
 
 def test_what_one_component_calls_bad_is_not_made_good_by_another() -> None:
