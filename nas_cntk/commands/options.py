@@ -102,8 +102,9 @@ PruneLevel = Annotated[
     typer.Option(
         min=0,
         max=0.5,
-        help="Drop candidates that are worse than the best on a part of the subset, at this level of a"
-        " paired test, for example 0.01; 0: never.",
+        help="Drop candidates that are behind on a part of the subset: by held-out accuracy worse than the best at"
+        " this level of a paired test, for example 0.01; by another score of the kernel behind this quantile, for"
+        " example 0.5. 0: never.",
     ),
 ]
 Siblings = Annotated[

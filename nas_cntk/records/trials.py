@@ -167,9 +167,11 @@ def scored_keys(records: Records, study_id: int, subset: int) -> set[str]:
         return set(connection.execute(query).scalars())
 
 
-def scores(records: Records, study_id: int) -> list[Score]:
-    """Return every recorded score of a study, by subset."""
+def scores(records: Records, study_id: int, subset: int | None = None) -> list[Score]:
+    """Return every recorded score of a study, by subset; or those on one of so many images."""
     query = SCORES.select().where(SCORES.c.study_id == study_id).order_by(SCORES.c.subset)
+    if subset is not None:
+        query = query.where(SCORES.c.subset == subset)
     with records.transaction() as connection:
         return [_score_of(row) for row in connection.execute(query).mappings()]
 

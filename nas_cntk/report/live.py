@@ -239,13 +239,12 @@ def plan_lines(plan: Plan, db: str) -> list[str]:
         f" backend {bench.backend}, seed {bench.problem.seed}"
     )
     if plan.manner.prune_level > 0:
-        parts = ", ".join(map(str, bench.split.rungs[:-1]))
-        if rungs.applies(bench.problem.score) and parts:
-            lines.append(
-                f"candidates are dropped at rungs {parts} of {bench.subset} images, level {plan.manner.prune_level:g}"
-            )
+        parts, level = ", ".join(map(str, bench.rungs(plan.manner))), f"{plan.manner.prune_level:g}"
+        by = f"level {level}" if bench.problem.score[0] in rungs.PAIRED else f"behind the {level} quantile"
+        if parts:
+            lines.append(f"candidates are dropped at rungs {parts} of {bench.subset} images, {by}")
         else:
-            lines.append("note: no candidate is dropped early: that takes one score, and a held-out accuracy")
+            lines.append("note: no candidate is dropped early: that takes one score, and one of the kernel alone")
     start = study.config.get("start")
     if isinstance(start, dict):
         numbers = ", ".join(map(str, start["trials"]))

@@ -116,11 +116,12 @@ class Bench:
         cancelled: Cancelled,
         sizes: Sequence[tuple[int, int]] | None = None,
         networks: Sequence[Callable[[], Any] | None] | None = None,
+        rungs: Sequence[int] = (),
         at_rung: Callable[[Mapping[int, ArchitectureScores]], Sequence[int]] | None = None,
     ) -> list[ArchitectureScores]:
         """Return every score of a family of architectures on this bench's split; a space may bring sizes and networks.
 
-        With `at_rung` the subset grows rung by rung, and those at the places that it returns have the scores of that
+        With `at_rung` the subset grows over `rungs`, and those at the places that it returns have the scores of that
         rung.
         """
         from nas_cntk.scoring import score_family
@@ -143,11 +144,19 @@ class Bench:
             devices=self.devices or None,
             networks=networks,
             sizes=sizes,
-            rungs=self.split.rungs if at_rung is not None else (),
+            rungs=rungs if at_rung is not None else (),
             at_rung=at_rung,
             progress=progress,
             cancelled=cancelled,
         )
+
+    def rungs(self, manner: Manner) -> tuple[int, ...]:
+        """Return the parts of the subset at which candidates may be dropped; none where the scores do not allow it."""
+        from nas_cntk.search import rungs
+
+        if manner.prune_level <= 0 or not rungs.applies(self.problem.score):
+            return ()
+        return rungs.sizes(self.problem.score[0], self.split.rungs)
 
     def evaluation(self, space: Space, rate: float | None, manner: Manner) -> Evaluation:
         """Return what the loop needs; `rate` in entry-layers/s, None where no kernel is needed.
@@ -157,8 +166,6 @@ class Bench:
         Raises:
             UsageError: on what needs this process, and is asked of a cluster.
         """
-        from nas_cntk.search import rungs
-
         if self.cluster is not None:
             if manner.prune_level > 0:
                 raise UsageError("--prune-level compares candidates as they are scored; leave it or --cluster out")
@@ -168,7 +175,7 @@ class Bench:
                     " leave --cluster out, and use --workers"
                 )
             manner = replace(manner, siblings=False)
-        shape, classes = self.dataset.image_shape, self.dataset.num_classes
+        shape, classes, rungs = self.dataset.image_shape, self.dataset.num_classes, self.rungs(manner)
         # What a space counts and builds hangs on a proposal's parameters. Equal keys are equal functions.
         parameters: dict[str, dict[str, Any]] = {}
 
@@ -198,7 +205,7 @@ class Bench:
             at_rung: Callable[[Mapping[int, ArchitectureScores]], Sequence[int]] | None = None,
         ) -> list[ArchitectureScores]:
             return self.score(
-                family, progress, cancelled, list(map(sizes, family)), list(map(network, family)), at_rung
+                family, progress, cancelled, list(map(sizes, family)), list(map(network, family)), rungs, at_rung
             )
 
         return Evaluation(
@@ -210,7 +217,7 @@ class Bench:
             names=self.problem.score,
             subset=self.subset,
             holdout=self.holdout,
-            rungs=self.split.rungs[:-1] if manner.prune_level > 0 and rungs.applies(self.problem.score) else (),
+            rungs=rungs,
             prune_level=manner.prune_level,
             siblings=space.siblings if manner.siblings and "siblings" in space.optional else None,
             most_members=self.most_members(),

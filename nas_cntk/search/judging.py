@@ -221,7 +221,7 @@ def _complete(proposal: Verdict, score: Score, **fields: Any) -> Verdict:
 
 
 class _Rungs:
-    """Compares a family with the best so far at every rung, tells Optuna, and records what was found there."""
+    """Compares a family with the best or all so far at every rung, tells Optuna, and records what was found there."""
 
     def __init__(
         self,
@@ -246,6 +246,8 @@ class _Rungs:
         for at, scores in found.items():
             if at < len(self._asked):
                 self._asked[at].report(float(scores.values[name]), size)
+        if name not in rungs.PAIRED:
+            return self._behind(found, size)
         if size < self._evaluation.subset // rungs.LEAST_DIVISOR or self._best is None:
             return []
         known = trials.find_score(self._records, self._study_id, self._best, size)
@@ -259,7 +261,20 @@ class _Rungs:
                 continue
             p = rungs.p_value(best, scores.holdout_correct)
             if p < self._evaluation.prune_level:
-                self.reasons[at] = rungs.reason(size, scores.values[name], known.values[name], p)
+                self.reasons[at] = rungs.paired_reason(size, scores.values[name], known.values[name], p)
+                dropped.append(at)
+        return dropped
+
+    def _behind(self, found: Mapping[int, ArchitectureScores], size: int) -> list[int]:
+        """Return which are behind the quantile of those that were scored on as many images before them."""
+        name, level = self._evaluation.names[0], self._evaluation.prune_level
+        own = {scores.key for scores in found.values()}
+        known = trials.scores(self._records, self._study_id, size)
+        bound = rungs.quantile(name, [one.values[name] for one in known if one.key not in own], level)
+        dropped = []
+        for at, scores in found.items():
+            if bound is not None and rungs.is_behind(name, scores.values[name], bound):
+                self.reasons[at] = rungs.quantile_reason(size, scores.values[name], bound, level)
                 dropped.append(at)
         return dropped
 

@@ -28,8 +28,24 @@ def test_the_p_value_is_that_of_the_sign_test() -> None:
         expected = binomtest(lost, lost + won, alternative="greater").pvalue
         assert rungs.p_value(best, candidate) == pytest.approx(expected)
     assert rungs.p_value(best, best) == 1 and rungs.p_value(~best, best) == pytest.approx(1)
-    assert not rungs.applies(("loo_accuracy",)) and not rungs.applies(("holdout_accuracy", "flops"))
-    assert rungs.applies(("nngp_holdout_accuracy",))
+
+
+def test_rungs_take_one_score_of_the_kernel_alone() -> None:
+    assert rungs.applies(("nngp_holdout_accuracy",)) and rungs.applies(("alignment_gain",))
+    assert not any(rungs.applies((name,)) for name in ("flops", "jacov", "combined"))
+    assert not rungs.applies(("holdout_accuracy", "flops"))
+    assert rungs.sizes("holdout_accuracy", (25, 50, 100, 200)) == (25, 50, 100)
+    assert rungs.sizes("loo_mse", (25, 50, 100, 200)) == (100,) and rungs.sizes("loo_mse", (7,)) == ()
+
+
+@pytest.mark.parametrize("name, sign", [("alignment_gain", 1.0), ("loo_mse", -1.0)])
+def test_a_quantile_counts_from_the_worse_end(name: str, sign: float) -> None:
+    others = [sign * value for value in (1.0, 2, 3, 4, 5)]
+    bound = rungs.quantile(name, [*others, float("nan")], 0.25)
+    assert bound == pytest.approx(sign * 2)
+    assert [rungs.is_behind(name, sign * value, bound) for value in (1.9, 2, 2.1)] == [True, False, False]
+    assert not rungs.is_behind(name, float("nan"), bound)
+    assert rungs.quantile(name, others[1:], 0.25) is None
 
 
 def test_a_kernel_that_grows_is_the_kernel_at_once() -> None:
@@ -125,6 +141,27 @@ def test_a_search_drops_what_is_clearly_worse(run: Run, tmp_path: Path) -> None:
     changed = run("resume", "--study", "b", "--db", "r.db", "--trials", "14", "--prune-level", "0.1")
     assert changed.code == 0 and "prune_level" in changed.out
     assert run(*common, "--prune-level", "0.7").code == 2
+
+
+def test_a_search_by_another_score_drops_what_is_behind_the_quantile(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SPACE.replace("[1, 3, 5]", "[1, 3, 5, 7, 9, 11, 13, 15]"))
+    search = ("search", "--space", "mine.py", "--sampler", "random", "--db", "r.db", "--trials", "12", "--seed", "0")
+    small = ("--subset", "80", "--holdout", "40", "--score", "loo_mse", "--no-siblings")
+    result = run(*search, *small, "--prune-level", "0.5", "--study", "a")
+    assert result.code == 0 and "candidates are dropped at rungs 40 of 80 images, behind the 0.5 quantile" in result.out
+    rows = run("leaderboard", "--study", "a", "--db", "r.db", "--json").json()
+    dropped = [row for row in rows if row["state"] == "PRUNED"]
+    assert dropped and all(row["subset"] == 40 and "behind the 0.5 quantile" in row["reason"] for row in dropped)
+    half: list[float] = []
+    for row in sorted(rows, key=lambda row: row["trial"]):
+        if "duplicate" in (row["reason"] or ""):
+            continue
+        document = run("show", str(row["trial"]), "--db", "r.db", "--study", "a", "--json").json()
+        value = document["rungs"][0]["scores"]["loo_mse"]
+        assert (row in dropped) == (len(half) >= 5 and value > np.quantile(half, 0.5))
+        half.append(value)
+    never = run(*search, *small, "--score", "combined", "--prune-level", "0.5", "--study", "b", "--trials", "1")
+    assert "no candidate is dropped early: that takes one score, and one of the kernel alone" in never.out
 
 
 def test_show_and_leaderboard_know_rungs_and_columns(run: Run, tmp_path: Path) -> None:
