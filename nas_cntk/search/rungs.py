@@ -29,9 +29,12 @@ def sizes(name: str, parts: Sequence[int]) -> tuple[int, ...]:
     return tuple(parts[:-1] if name in PAIRED else parts[-2:-1])
 
 
-def quantile(name: str, others: Sequence[float], level: float) -> float | None:
-    """Return what a candidate must not be behind, given what others scored; None while that are too few."""
-    finite = [value for value in others if np.isfinite(value)]
+def quantile(name: str, others: Sequence[float | None], level: float) -> float | None:
+    """Return what a candidate must not be behind, given what others scored; None while that are too few.
+
+    A score that is not defined does not count: it is None where it is recorded.
+    """
+    finite = [value for value in others if value is not None and np.isfinite(value)]
     if len(finite) < LEAST_KNOWN:
         return None
     return float(np.quantile(finite, level if SCORES[name].direction == "maximize" else 1 - level))

@@ -41,7 +41,7 @@ def test_rungs_take_one_score_of_the_kernel_alone() -> None:
 @pytest.mark.parametrize("name, sign", [("alignment_gain", 1.0), ("loo_mse", -1.0)])
 def test_a_quantile_counts_from_the_worse_end(name: str, sign: float) -> None:
     others = [sign * value for value in (1.0, 2, 3, 4, 5)]
-    bound = rungs.quantile(name, [*others, float("nan")], 0.25)
+    bound = rungs.quantile(name, [*others, float("nan"), None], 0.25)
     assert bound == pytest.approx(sign * 2)
     assert [rungs.is_behind(name, sign * value, bound) for value in (1.9, 2, 2.1)] == [True, False, False]
     assert not rungs.is_behind(name, float("nan"), bound)
