@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -180,14 +179,6 @@ def test_defaults_are_filled_in() -> None:
     assert Architecture.from_json(arch.to_json()).key == arch.key == key_of(lambda b, x: b.avg_pool(x, 2))
 
 
-def timed(body: Callable[[Builder, int], int]) -> tuple[str, float]:
-    b = Builder()
-    b.dense(b.flatten(body(b, b.conv(b.input(), 3))))
-    arch = b.build()
-    started = time.perf_counter()
-    return arch.key, time.perf_counter() - started
-
-
 def chain(b: Builder, x: int, layers: int = 4995) -> int:
     for _ in range(layers):
         x = b.conv(b.relu(x), 3)
@@ -215,10 +206,11 @@ def blocks_of_twins(b: Builder, x: int) -> int:
 
 
 @pytest.mark.parametrize("body", [chain, doublings, residual_branches, twin_convs, blocks_of_twins])
-def test_large_and_symmetric_graphs_are_fast(body: Callable[[Builder, int], int]) -> None:
-    key, seconds = timed(body)
-    assert seconds < 10, f"{seconds:.1f} s"  # well below one on an idle machine; a chain of 10,000 nodes a few
-    assert key == timed(body)[0]
+def test_large_and_symmetric_graphs_take_little_work(
+    body: Callable[[Builder, int], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canonical, "WORK_LIMIT", 100_000)  # two per edge of a chain of 10,000 nodes are 40,000
+    assert key_of(body) == key_of(body)
 
 
 def test_doublings_are_counted_not_listed() -> None:
@@ -258,10 +250,8 @@ def lines_of_a_square(b: Builder, x: int) -> int:
 @pytest.mark.parametrize("limit", [10**6, pytest.param(canonical.WORK_LIMIT, marks=pytest.mark.slow)])
 def test_too_much_symmetry_is_an_error_not_a_hang(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canonical, "WORK_LIMIT", limit)
-    started = time.perf_counter()
     with pytest.raises(ArchitectureError, match="too many interchangeable branches") as caught:
         key_of(lines_of_a_square)
-    assert time.perf_counter() - started < 60
     assert "\n" not in str(caught.value)
 
 
@@ -312,7 +302,5 @@ def test_sums_of_sums_beyond_any_number_are_an_error(times: int, count: int) -> 
     for _ in range(count):
         x = b.add(*[x] * times)
     b.dense(b.flatten(x))
-    started = time.perf_counter()
     with pytest.raises(ArchitectureError, match="hold one branch more than 10.4000 times"):
         b.build().key  # noqa: B018
-    assert time.perf_counter() - started < 20
