@@ -1,7 +1,8 @@
 # make search    install everything into .venv, then a real search on the bundled digits
 # make test      the tests
 # make check     the whole gate: format, lint, types, docs/cli.md up to date, tests
-# make drills    kills, locks, full disks, several processes, sanitizers: half an hour and more, with figures
+# make drills    kills, locks, full disks, several processes, sanitizers, the commands of all pages: half an hour and
+#                more, with figures
 # make fuzz      every reader of files on FUZZ_COUNT=100000 spoiled inputs: an hour or more, with figures
 # make bench     the benchmarks, correctness first
 # make docs      the documentation as a site in site/, warnings as errors
@@ -25,6 +26,9 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# Several processes share the processors: BLAS and torch with threads of their own would only wait for each other.
+RUN_TESTS = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(PYTEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
+
 .DELETE_ON_ERROR:
 .PHONY: install search test check drills fuzz bench docs clean
 
@@ -34,17 +38,18 @@ search: install
 	$(BIN)/nas-cntk search $(SEARCH_ARGS)
 
 test: install
-	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
+	$(RUN_TESTS)
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python docs/make_cli.py --check
-	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
+	$(RUN_TESTS)
 
 drills: install
-	$(BIN)/pytest -q --long tests/drills tests/native/test_sanitized.py tests/scores/test_networks.py $(PYTEST_ARGS)
+	$(BIN)/pytest -q --long tests/drills $(PYTEST_ARGS)
+	$(BIN)/pytest -q --long -m long --ignore=tests/drills $(PYTEST_ARGS)
 
 fuzz: install
 	PYTHONPATH=tests $(BIN)/python -m fuzz --count $(FUZZ_COUNT) $(FUZZ_ARGS)

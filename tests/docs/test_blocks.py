@@ -1,8 +1,9 @@
 """The blocks of the pages and of the README are run, or skipped with the reason that the page gives.
 
-The rule is on docs/index.md. A page runs in its own folder, in which there are a finished study of 16 trials, gray
-images of two classes (`photos/`, `new.npz`), `ARCH.json` and `nas.toml`. Its shell blocks run in their order, its
-Python blocks as one program after them.
+The rule is on docs/index.md. Every command of every block is parsed, those that are not run too; the README and the
+tutorial are run each time, the other pages with --long (`make drills`). A page runs in its own folder, in which there
+are a finished study of 16 trials, gray images of two classes (`photos/`, `new.npz`), `ARCH.json` and `nas.toml`. Its
+shell blocks run in their order, its Python blocks as one program after them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from command_line import ARCH
 from PIL import Image
+
+from nas_cntk.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
@@ -67,7 +73,12 @@ def parse(page: str, text: str) -> list[Block]:
     return found
 
 
-RUN = [page for page in PAGES if any(b.language in ("sh", "python") and b.skipped is None for b in blocks(page))]
+EACH_TIME = ("README.md", "docs/tutorial.md")
+RUN = [
+    pytest.param(page, marks=() if page in EACH_TIME else pytest.mark.long)
+    for page in PAGES
+    if any(block.language in ("sh", "python") and block.skipped is None for block in blocks(page))
+]
 SKIPPED = [b for page in PAGES for b in blocks(page) if b.skipped is not None]
 
 
@@ -115,7 +126,8 @@ def run_page(found: list[Block], folder: Path, environment: dict[str, str]) -> N
         if block.file is not None:
             (folder / block.file).write_text(block.text, encoding="utf-8")
         elif block.language == "sh":
-            call(["bash", "-eu", "-c", block.text], f"{block.page}:{block.line}", folder, environment)
+            # With a line after it, so that bash is there while the last command runs, as it is for who types it.
+            call(["bash", "-eu", "-c", f"{block.text}\n:"], f"{block.page}:{block.line}", folder, environment)
         elif block.language == "python":
             # Empty lines before it, so that a traceback names the line of the page.
             program += "\n" * (block.line - program.count("\n")) + block.text
@@ -136,6 +148,47 @@ def call(command: list[str], where: str, folder: Path, environment: dict[str, st
 @pytest.mark.parametrize("page", RUN)
 def test_the_blocks_of_a_page_run(page: str, folder: Path, environment: dict[str, str]) -> None:
     run_page(blocks(page), folder, environment)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the arguments of each nas-cntk of a shell block with a command; a variable is 1."""
+    found = []
+    for line in re.sub(r"\$(\w+|\{.*?\}|\(.*?\))", "1", text.replace("\\\n", " ")).splitlines():
+        if "nas-cntk" not in line:
+            continue
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words = [*lexer, "|"]
+        while "nas-cntk" in words:
+            words = words[words.index("nas-cntk") + 1 :]
+            end = next(place for place, word in enumerate(words) if set(word) <= set("();<>|&"))
+            found.append(words[:end])
+    return [arguments for arguments in found if arguments and not arguments[0].startswith("--")]
+
+
+def parsed(arguments: list[str]) -> None:
+    """Parse a command line without running it; what is wrong with it is raised."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("nas-cntk", list(arguments))
+    while hasattr(command, "resolve_command"):
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in GENERATED])
+def test_every_command_of_a_page_is_one(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nas.toml").touch()
+    for block in blocks(page):
+        if block.file is not None:
+            (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+        for name in re.findall(r"> (\S+\.toml)", block.text):
+            (tmp_path / name).touch()
+        for arguments in commands(block.text) if block.language == "sh" else ():
+            try:
+                parsed(arguments)
+            except Exception as error:
+                pytest.fail(f"{page}:{block.line}: nas-cntk {' '.join(arguments)}: {error}")
 
 
 @pytest.mark.parametrize("block", SKIPPED, ids=lambda block: f"{block.page}:{block.line}")
@@ -165,6 +218,19 @@ def test_every_block_says_what_it_is() -> None:
 def test_a_broken_block_is_found(text: str, folder: Path, environment: dict[str, str]) -> None:
     with pytest.raises(AssertionError, match=r"page\.md"):
         run_page(parse("page.md", text), folder, environment)
+
+
+def test_commands_are_found_and_parsed() -> None:
+    text = (
+        "cd a && nas-cntk show $N \\\n  --study s | head > b.txt  # nas-cntk no\nnas-cntk --version\nnas-cntk sho 1\n"
+    )
+    first, second = commands(text)
+    assert (first, second) == (["show", "1", "--study", "s"], ["sho", "1"])
+    parsed(first)
+    wrong = {"No such command": second, "No such option": ["db", "copy", "--fast"], "Missing parameter": ["show"]}
+    for words, arguments in wrong.items():
+        with pytest.raises(Exception, match=words):
+            parsed(arguments)
 
 
 def test_a_reason_is_for_the_next_block_only() -> None:

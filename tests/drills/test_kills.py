@@ -58,12 +58,12 @@ def finished(db: Path) -> dict[int, tuple[int, str, object]]:
 @pytest.mark.parametrize(
     "sampler, names, few, many, more",
     [
-        ("random", "holdout_accuracy", 4, 20, ""),
-        ("tpe", "holdout_accuracy", 6, 20, ""),
-        ("tpe", "holdout_accuracy", 4, 20, "--siblings"),
+        pytest.param("random", "holdout_accuracy", 4, 20, "", marks=pytest.mark.long),
+        pytest.param("tpe", "holdout_accuracy", 6, 20, "", marks=pytest.mark.long),  # tests/test_cli.py kills one, too
+        pytest.param("tpe", "holdout_accuracy", 4, 20, "--siblings", marks=pytest.mark.long),
         ("tpe", "holdout_accuracy", 4, 15, "--siblings --batch 3"),
-        ("evolution", "holdout_accuracy", 3, 10, ""),
-        ("nsga2", "holdout_accuracy,flops", 4, 15, "--siblings"),
+        pytest.param("evolution", "holdout_accuracy", 3, 10, "", marks=pytest.mark.long),
+        pytest.param("nsga2", "holdout_accuracy,flops", 4, 15, "--siblings", marks=pytest.mark.long),
     ],
 )
 def test_a_killed_study_ends_as_an_undisturbed_one(
@@ -134,6 +134,7 @@ def _commits(db: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_while_the_database_is_made(
     tmp_path: Path, figure: Callable[[str], None], times: Callable[[int, int], int]
 ) -> None:

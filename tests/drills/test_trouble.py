@@ -125,7 +125,7 @@ def test_too_little_memory_is_one_line(tmp_path: Path, figure: Figure) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("number", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.long)])
 def test_a_signal_to_end_ends_it_in_good_order(tmp_path: Path, figure: Figure, number: str) -> None:
     db = tmp_path / "w.db"
     process = start(tmp_path, "search", *SMALL, "--trials", "100000")
@@ -141,6 +141,7 @@ def test_a_signal_to_end_ends_it_in_good_order(tmp_path: Path, figure: Figure, n
     figure(f"{number}: ended after {time.monotonic() - began:.1f} s, {kept} trials kept, no lease left")
 
 
+@pytest.mark.long
 def test_nohup_keeps_it_alive(tmp_path: Path) -> None:
     db = tmp_path / "w.db"
     process = start(
@@ -158,6 +159,7 @@ def test_nohup_keeps_it_alive(tmp_path: Path) -> None:
     assert finished(db) == 10
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a read-only file system is a tmpfs")
 def test_a_read_only_folder_is_one_line_and_may_be_read(tmp_path: Path, figure: Figure) -> None:
     with small_disk(tmp_path / "disk", "32m") as disk:
@@ -202,6 +204,7 @@ extern "C" int clock_gettime(clockid_t clock, struct timespec* time) {
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the clock is turned back by LD_PRELOAD")
 def test_a_clock_that_goes_backwards(tmp_path: Path, figure: Figure, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = shutil.which("c++") or shutil.which("g++")
@@ -269,6 +272,7 @@ def _scoring(db: Path) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_a_killed_report_leaves_the_old_one(tmp_path: Path, figure: Figure, times: Callable[[int, int], int]) -> None:
     import random
 

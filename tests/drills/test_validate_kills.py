@@ -112,7 +112,7 @@ def _timeless(value: Any) -> Any:
             0.05,
             marks=pytest.mark.long,
         ),
-        (["--only", "kernel", "--top", "2"], 0.04),
+        pytest.param(["--only", "kernel", "--top", "2"], 0.04, marks=pytest.mark.long),
     ],
     ids=["standard", "paper", "tiles"],
 )

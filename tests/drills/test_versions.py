@@ -46,7 +46,7 @@ def finished(db: str) -> int:
         return 0
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_a_newer_version_joins_and_the_older_one_ends_in_good_order(
     tmp_path: Path, figure: Figure, request: pytest.FixtureRequest, kind: str
 ) -> None:

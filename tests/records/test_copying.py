@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +20,22 @@ from nas_cntk.search.storage import open_storage
 SMALL = ("--subset", "40", "--holdout", "40", "--trials", "12", "--study", "one")
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the study `one`."""
+    db = tmp_path_factory.mktemp("searched") / "a.db"
+    command = [sys.executable, "-m", "nas_cntk", "search", *SMALL, "--db", str(db), "--quiet"]
+    subprocess.run(command, check=True, cwd=db.parent)
+    return db
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process, in a folder where a.db has the study `one`."""
+    shutil.copy(searched, tmp_path / "a.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    call = runner(monkeypatch, capsys)
-    assert call("search", *SMALL, "--db", "a.db", "--quiet").code == 0
-    return call
+    return runner(monkeypatch, capsys)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

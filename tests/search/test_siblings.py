@@ -47,7 +47,7 @@ def counting(fake: ModuleType, **parts: Any) -> tuple[Any, list[list[str]]]:
     return fake.evaluation(**given), families
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "evolution"])
+@pytest.mark.parametrize("sampler", [pytest.param("random", marks=pytest.mark.long), "tpe", "evolution"])
 def test_siblings_are_trials_of_their_own(fake: ModuleType, db: str, sampler: str) -> None:
     evaluation, families = counting(fake)
     how, ended = fake.search(db, target=TARGET, sampler=sampler, fake=evaluation)
@@ -153,7 +153,7 @@ def test_a_family_that_fails_is_scored_one_by_one(fake: ModuleType, db: str) -> 
     assert sum(t.verdict.outcome == "COMPLETE" for t in stored(db)) > 30
 
 
-@pytest.mark.parametrize("step", range(5))
+@pytest.mark.parametrize("step", [0, 2, *(pytest.param(step, marks=pytest.mark.long) for step in (1, 3, 4))])
 def test_what_was_recorded_and_not_told_is_told_first(
     fake: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +36,24 @@ def siblings(params):
 FEW = ("--subset", "60", "--holdout", "60", "--space", "own.py", "--data", "npz:digits.npz")
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line in this process, where study `small` has searched images of 4x4."""
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where study `small` has searched images of 4x4."""
+    folder = tmp_path_factory.mktemp("searched")
     digits = load_digits()
-    np.savez(tmp_path / "digits.npz", x=digits.images[:200, :, :, None].astype(np.float32), y=digits.target[:200])
-    (tmp_path / "own.py").write_text(SPACE)
+    np.savez(folder / "digits.npz", x=digits.images[:200, :, :, None].astype(np.float32), y=digits.target[:200])
+    (folder / "own.py").write_text(SPACE)
+    command = [sys.executable, "-m", "nas_cntk", "search", *FEW, "--image-size", "4", "--trials", "8", "--quiet"]
+    subprocess.run([*command, "--study", "small"], check=True, cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def run(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process, where study `small` has searched images of 4x4."""
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    call = runner(monkeypatch, capsys)
-    assert call("search", *FEW, "--image-size", "4", "--trials", "8", "--study", "small").code == 0
-    return call
+    return runner(monkeypatch, capsys)
 
 
 def board(run: Run, study: str) -> list[dict[str, Any]]:
