@@ -7,8 +7,9 @@
 
 Only cells with even `arch_index` are read, and of those the live ones are fitted. Prints what
 `nas_cntk/scores/combined.py` holds, and how sums of some parts rank the cells: by that the parts and the shape of the
-sum were chosen. Sums of log ranks, which are no scores of one cell, stand beside for comparison. With `--among`, a
-table of cells, a second figure is of those cells alone.
+sum were chosen. Sums of log ranks, which are no scores of one cell, stand beside for comparison. The first figure is of
+all cells, the second of each live network once, as `benchmark --distinct` counts it; with `--among`, a table of cells,
+a third is of those cells alone.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 from scipy.stats import rankdata, spearmanr
 
+from nas_cntk.benchmark.table import Cell, distinct
 from nas_cntk.scores.combined import COMPONENTS, transformed
 
 KERNELS = ("holdout_mse", "loo_mse", "alignment", "alignment_gain", "log_marginal_likelihood")
 OTHERS = (*KERNELS, "naswot", "zico")
 SHOWN = 5
+
+Group = tuple[NDArray[np.intp], NDArray[np.float64]]  # places of rows, and their targets
 
 
 def main() -> None:
@@ -37,12 +41,17 @@ def main() -> None:
     rows = [row for row in _read(given.cells) if int(row["arch_index"]) % 2 == 0]
     live = np.array([row["dead"] == "0" for row in rows])
     target = np.array([float(row["target"]) for row in rows])
-    groups = {"all": np.ones(len(rows), dtype=bool)}
+    cells = [Cell(row["arch_str"], float(row["target"]), str(at)) for at, row in enumerate(rows) if row["dead"] == "0"]
+    once = distinct(cells, {row["arch_str"]: row["key"] for row in rows})
+    groups: dict[str, Group] = {
+        "all": (np.arange(len(rows)), target),
+        "once": (np.array([int(cell.index) for cell in once]), np.array([cell.target for cell in once])),
+    }
     if given.among:
         listed = {row["arch_str"] for row in _read(given.among)}
-        groups["listed"] = np.array([row["arch_str"] in listed for row in rows])
-    keys = {row["key"] for row in rows if row["dead"] == "0"}
-    print(f"{len(rows)} even cells, {live.sum()} live, {len(keys)} distinct")
+        places = np.array([at for at, row in enumerate(rows) if row["arch_str"] in listed])
+        groups["listed"] = places, target[places]
+    print(f"{len(rows)} even cells, {live.sum()} live, {len(once)} distinct")
     z, logs, ranks = {}, {}, {}
     for name in (name for name in dict.fromkeys((*COMPONENTS, *OTHERS)) if name in rows[0]):
         values = np.array([transformed(name, float(row[name] or "nan")) for row in rows])
@@ -58,9 +67,7 @@ def main() -> None:
     for label, parts in shapes.items():
         print(f"\nsums of {label}: Spearman of {', '.join(groups)}")
         for count in (1, 2, 3, 4, 5):
-            found = [
-                (_spearmans(parts, names, target, groups), names) for names in itertools.combinations(parts, count)
-            ]
+            found = [(_spearmans(parts, names, groups), names) for names in itertools.combinations(parts, count)]
             for figures, names in sorted(found, key=lambda one: -sum(one[0]))[:SHOWN]:
                 print("  ".join(f"{figure:.3f}" for figure in figures), " ", " + ".join(names))
 
@@ -73,11 +80,10 @@ def _read(path: str) -> list[dict[str, str]]:
 def _spearmans(
     parts: dict[str, NDArray[np.float64]],
     names: tuple[str, ...],
-    target: NDArray[np.float64],
-    groups: dict[str, NDArray[np.bool_]],
+    groups: dict[str, Group],
 ) -> list[float]:
     total = np.sum([parts[name] for name in names], axis=0)
-    return [float(spearmanr(total[group], target[group])[0]) for group in groups.values()]
+    return [float(spearmanr(total[places], target)[0]) for places, target in groups.values()]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from nas_cntk import nasbench201
 from nas_cntk.benchmark import ranking
 from nas_cntk.benchmark.bench import KERNELS
 from nas_cntk.benchmark.session import Ended
-from nas_cntk.benchmark.table import Cell
+from nas_cntk.benchmark.table import Cell, distinct
 from nas_cntk.scores import SCORES
 from nas_cntk.scores.combined import COMPONENTS, combined
 from nas_cntk.scores.cost import BATCH
@@ -59,6 +59,7 @@ class Verdict:
 class Result:
     """Every cell's scores, as they are, and the verdicts."""
 
+    what: str  # "cells", or "networks" where each of these counts once
     cells: tuple[Cell, ...]
     keys: Mapping[str, str]
     scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # NaN: undefined or not computed
@@ -70,7 +71,9 @@ def judge(ended: Ended) -> Result:
 
     A score is taken on the cells that it is known for: all of them, but for short training and after an interruption.
     """
-    cells = ended.plan.cells
+    what, cells = "cells", ended.plan.cells
+    if ended.plan.wishes.distinct:
+        what, cells = "networks", distinct(cells, ended.keys)
     target = np.array([cell.target for cell in cells])
     flops = np.array([nasbench201.sizes(cell.text)[1] for cell in cells], dtype=np.float64)
     scores: dict[str, NDArray[np.float64]] = {}
@@ -79,7 +82,7 @@ def judge(ended: Ended) -> Result:
     needed = dict.fromkeys([*wanted, *(COMPONENTS if "combined" in wanted else ())])
     for name in needed:
         if name != "combined":
-            scores[name], known[name] = _values(ended, name)
+            scores[name], known[name] = _values(ended, cells, name)
     if "combined" in wanted:
         rows = zip(*(scores[name] for name in COMPONENTS), strict=True)
         images = min(BATCH, ended.plan.wishes.subset)
@@ -103,11 +106,10 @@ def judge(ended: Ended) -> Result:
         verdicts.append(
             _verdict(name, ranked[name][on], target[on], flops[on], some, undefined, bar, _seconds(ended, name))
         )
-    return Result(cells, ended.keys, {name: scores[name] for name in needed}, tuple(verdicts))
+    return Result(what, cells, ended.keys, {name: scores[name] for name in needed}, tuple(verdicts))
 
 
-def _values(ended: Ended, name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    cells = ended.plan.cells
+def _values(ended: Ended, cells: Sequence[Cell], name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     if name in SIZES:
         values = [float(nasbench201.sizes(cell.text)[name == "flops"]) for cell in cells]
         return np.array(values), np.ones(len(cells), dtype=bool)

@@ -48,7 +48,7 @@ def png(result: Result, target: str) -> bytes:
         bars.plot(value, at, "o", color="#1f77b4")
     bars.set_yticks(range(len(verdicts)), [verdict.name for verdict in verdicts])
     bars.set_xlabel(f"Spearman correlation with {target}, 95 % interval")
-    bars.set_title(f"{len(result.cells)} cells of NAS-Bench-201", fontsize=11)
+    bars.set_title(f"{len(result.cells)} {result.what} of NAS-Bench-201", fontsize=11)
     bars.grid(True, axis="x", alpha=0.25)
     name = next((v.name for v in result.verdicts if v.name in result.scores), None)
     if name is not None:

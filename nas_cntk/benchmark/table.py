@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -99,3 +100,24 @@ def sample(table: Table, count: int, seed: int) -> tuple[Cell, ...]:
     """
     order = np.random.default_rng(seed).permutation(len(table.cells))
     return tuple(table.cells[at] for at in order[:count])
+
+
+def distinct(cells: Sequence[Cell], keys: Mapping[str, str]) -> tuple[Cell, ...]:
+    """Return each network once, in the order of first appearance: as its smallest cell, with the mean of the targets.
+
+    Cells of equal networks differ in edges that nothing reads, which the benchmark counts as parameters all the same.
+
+    Args:
+        cells: any cells.
+        keys: the canonical key of each of them.
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(keys[cell.text], []).append(cell)
+    return tuple(
+        replace(
+            min(group, key=lambda cell: nasbench201.sizes(cell.text)[0]),
+            target=sum(cell.target for cell in group) / len(group),
+        )
+        for group in groups.values()
+    )

@@ -38,7 +38,7 @@ def table(result: Result, width: int) -> Group:
         main.add_row(name, _interval(verdict), *figures, _seconds(verdict.seconds_per_cell))
     sizes = max((v.convs_cells for v in verdicts), key=len, default={})
     strata = _table("Spearman by convs in the cell", *sizes)
-    strata.add_row("cells", *(str(cells) for cells in sizes.values()), style="dim")
+    strata.add_row(result.what, *(str(cells) for cells in sizes.values()), style="dim")
     for verdict in verdicts:
         strata.add_row(verdict.name, *(_number(verdict.by_convs.get(count)) for count in sizes))
     return Group(main, Text(), strata, Text(), *_notes(result))
@@ -60,6 +60,7 @@ def to_json(ended: Ended, result: Result) -> str:
         "cells": len(result.cells),
         "dead": sum(not cell.live for cell in result.cells),
         "distinct": plan.distinct,
+        "networks_once": plan.wishes.distinct,
         "target": plan.wishes.target,
         "seed": plan.wishes.seed,
         "image_size": plan.wishes.image_size,

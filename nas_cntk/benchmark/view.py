@@ -29,7 +29,7 @@ class BenchmarkView(BarView):
         rows += f" ({plan.table.blank:,} rows without)" if plan.table.blank else ""
         self._print(
             f"table {wishes.table}: {rows}; sample of {len(plan.cells):,} with seed {wishes.seed}:"
-            f" {plan.distinct:,} distinct, {dead} dead"
+            f" {plan.distinct:,} distinct, {dead} dead" + ("; each network counts once" if wishes.distinct else "")
         )
         stage = "one cell a stage" if wishes.cells_per_stage == 1 else f"{wishes.cells_per_stage} cells a stage"
         self._print(

@@ -21,6 +21,7 @@ class Wishes:
     data: str
     target: str = TARGET
     cells: int = 300
+    distinct: bool = False  # equal networks count once
     seed: int = 0
     scores: tuple[str, ...] = DEFAULT_SCORES
     image_size: int = 8

@@ -31,6 +31,9 @@ def nasbench201(
     data: Annotated[str, typer.Option(help="Data: cifar10:PATH, or any other that search takes.")],
     target: Annotated[str, typer.Option(help="Column of the trained accuracy.")] = "cifar10_test_200ep",
     cells: Annotated[int, typer.Option(min=2, help="Cells to draw.")] = 300,
+    distinct: Annotated[
+        bool, typer.Option("--distinct", help="Count equal networks once: the smallest cell, the mean target.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the sample and of the split.")] = 0,
     score: Annotated[
         str | None, typer.Option("--score", help="Scores, comma-separated; all but short_training if not given.")
@@ -74,6 +77,7 @@ def nasbench201(
         data=data,
         target=target,
         cells=cells,
+        distinct=distinct,
         seed=seed,
         scores=names,
         image_size=image_size,

@@ -18,7 +18,7 @@ import torch
 from command_line import Run, runner
 
 from nas_cntk import nasbench201
-from nas_cntk.benchmark.table import read_table, sample
+from nas_cntk.benchmark.table import Cell, distinct, read_table, sample
 from nas_cntk.errors import DataError
 
 DEAD = "|none~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|none~0|nor_conv_3x3~1|none~2|"
@@ -90,6 +90,27 @@ def test_every_score_of_the_same_cells(run: Run, table: Path) -> None:
     assert "zico: 12 cells" in more.out and "exact kernels:" not in more.out and "jacov: 12" not in more.out
     other = run("benchmark", "nasbench201", *COMMON, *SMALL, "--score", "loo_mse", "--cells-per-stage", "2")
     assert "exact kernels: 12 cells" in other.out, "another network is another measurement"
+
+
+def test_each_network_may_count_once(run: Run, table: Path) -> None:
+    options = ("--score", "flops,params,loo_mse", "--no-plot")
+    found = run("benchmark", "nasbench201", *COMMON, *SMALL, *options, "--distinct", "--json", "--csv", "c.csv").json()
+    assert (found["cells"], found["distinct"], found["networks_once"]) == (13, 13, True)
+    assert all(score["cells"] == 13 for score in found["scores"].values())
+    with open("c.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["key"] for row in rows}) == len(rows) == 13
+    shown = run("benchmark", "nasbench201", *COMMON, *SMALL, *options, "--distinct").out
+    assert "each network counts once" in shown and "networks" in shown.split("Spearman by convs")[1]
+    assert run("benchmark", "nasbench201", *COMMON, *SMALL, *options, "--json").json()["cells"] == 14
+
+
+def test_a_network_is_its_smallest_cell_with_the_mean_target() -> None:
+    small = "|nor_conv_1x1~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+    idle = small.replace("nor_conv_1x1", "nor_conv_3x3")  # node 1 is read by nobody, and its conv counted
+    other = "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+    cells = [Cell(idle, 60.0, "1"), Cell(other, 90.0, "2"), Cell(small, 70.0, "3")]
+    assert distinct(cells, {idle: "a", other: "b", small: "a"}) == (Cell(small, 65.0, "3"), Cell(other, 90.0, "2"))
 
 
 def test_the_scores_are_those_of_score_architecture(run: Run, table: Path) -> None:
