@@ -11,7 +11,8 @@ best so far counts with its accuracy after 200 epochs, which no way sees.
 What a score costs is the mean over the pool, in seconds as they were measured, and in operations: 30 per entry-layer of
 a kernel, two per multiply-add of a network, a gradient counting as two passes. Twelve epochs are 25,000 images each,
 three passes; their seconds are predicted at `--rate` multiply-adds a second. Dead cells cost nothing, for all alike.
-"parameters + jacov" is the sum of the logs of the ranks within the pool, which a search could not know.
+"parameters + jacov" is the sum of the logs of the ranks within the pool, which a search could not know; pruned
+parameters leave out the edges of a cell that nothing reads.
 
 With `--rung cells150.csv cells150.json`, of the same cells on fewer images, there are two ways more: alignment_gain on
 those alone, and with rungs: every proposal is scored on those, and only one that is not below the median of what was
@@ -168,6 +169,8 @@ def _ways(
     multiply_adds = 3 * EPOCHS * IMAGES * flops
     trained = np.array([float(short[row["arch_str"]] or "nan") for row in rows])
     logs = ranking.log_rank_sum(column("params"), column("jacov"))
+    least = [nasbench201.sizes(nasbench201.pruned(row["arch_str"]))[0] for row in rows]
+    pruned = ranking.log_rank_sum(np.array(least, dtype=np.float64), column("jacov"))
     parts = (kernel, network["jacov"], network["synflow"])
     combined = np.sum([part[0] for part in parts], axis=0), np.sum([part[1] for part in parts], axis=0)
     return [
@@ -176,6 +179,7 @@ def _ways(
         Way("TPE + alignment", "tpe", column("alignment"), *kernel, given.trials),
         Way("TPE + combined", "tpe", column("combined"), *combined, given.trials),
         Way("TPE + parameters + jacov", "tpe", logs, *network["jacov"], given.trials),
+        Way("TPE + pruned parameters + jacov", "tpe", pruned, *network["jacov"], given.trials),
         Way("TPE + FLOPs", "tpe", column("flops"), each(0.0), each(0.0), given.trials),
         Way(
             "random + 12 epochs",

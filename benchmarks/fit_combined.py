@@ -5,7 +5,8 @@
         --csv cells.csv
     python benchmarks/fit_combined.py cells.csv [--among zero_cost.csv]
 
-Only cells with even `arch_index` are read, and of those the live ones are fitted. Prints what
+Only cells with even `arch_index` are read, and of those the live ones are fitted; parameters are those of the pruned
+cell. Prints what
 `nas_cntk/scores/combined.py` holds, and how sums of some parts rank the cells: by that the parts and the shape of the
 sum were chosen. Sums of log ranks, which are no scores of one cell, stand beside for comparison. The first figure is of
 all cells, the second of each live network once, as `benchmark --distinct` counts it; with `--among`, a table of cells,
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr
 from scipy.stats import rankdata, spearmanr
 
+from nas_cntk import nasbench201
 from nas_cntk.benchmark.table import Cell, distinct
 from nas_cntk.scores.combined import COMPONENTS, transformed
 
@@ -39,6 +41,8 @@ def main() -> None:
     parser.add_argument("--among", metavar="CSV", help="a table with a column arch_str")
     given = parser.parse_args()
     rows = [row for row in _read(given.cells) if int(row["arch_index"]) % 2 == 0]
+    for row in rows:
+        row["params"] = str(nasbench201.sizes(nasbench201.pruned(row["arch_str"]))[0])
     live = np.array([row["dead"] == "0" for row in rows])
     target = np.array([float(row["target"]) for row in rows])
     cells = [Cell(row["arch_str"], float(row["target"]), str(at)) for at, row in enumerate(rows) if row["dead"] == "0"]

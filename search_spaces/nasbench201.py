@@ -1,7 +1,8 @@
 """NAS-Bench-201: one cell of six edges, each one of five ops, repeated in three stages; 15,625 proposals.
 
 The kernel's network has one cell a stage, no batch norm and no widths. Parameters, FLOPs and the scores of finite
-networks are those of the benchmark's own network: five cells a stage of 16, 32 and 64 channels, with batch norm.
+networks are those of the benchmark's own network: five cells a stage of 16, 32 and 64 channels, with batch norm. Edges
+that nothing reads are left out, so that equal networks have equal costs.
 """
 
 from collections.abc import Mapping
@@ -29,13 +30,13 @@ def propose(trial: Trial, image_shape: tuple[int, int, int]) -> Architecture:
 
 
 def finite(params: Mapping[str, str], image_shape: tuple[int, int, int], num_classes: int) -> "torch.nn.Module":
-    """Return the benchmark's own network of a proposal, untrained, input (n, c, h, w)."""
+    """Return the benchmark's own network, untrained, input (n, c, h, w), without edges that nothing reads."""
     from nas_cntk.nasbench201.network import network
 
-    return network(nasbench201.text_of(params), num_classes, image_shape[2])
+    return network(nasbench201.pruned(nasbench201.text_of(params)), num_classes, image_shape[2])
 
 
 def cost(params: Mapping[str, str], image_shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:
-    """Return parameters and multiply-adds of the benchmark's own network."""
-    weights, flops = nasbench201.sizes(nasbench201.text_of(params), image_shape, num_classes)
+    """Return parameters and multiply-adds of that network."""
+    weights, flops = nasbench201.sizes(nasbench201.pruned(nasbench201.text_of(params)), image_shape, num_classes)
     return {"params": weights, "flops": flops}

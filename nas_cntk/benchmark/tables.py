@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nas_cntk.benchmark.judge import BAR, Result, Verdict
+from nas_cntk.benchmark.judge import BARS, Result, Verdict
 from nas_cntk.benchmark.session import Ended
 from nas_cntk.report import text
 
@@ -91,21 +91,23 @@ def _notes(result: Result) -> list[Text]:
     lines = [
         "partial: given log FLOPs. half, quarter, tenth: among the truly best ones. hits: share of the truly best"
         " hundredth in the tenth that the score puts first. regret: target lost by taking the cell that it puts first."
-        " FLOPs and parameters count as the more, the better; what is undefined ranks last.",
+        " FLOPs and parameters count as the more, the better, pruned ones without edges that nothing reads; what is"
+        " undefined ranks last.",
     ]
     if dead:
         lines.append(f"Of {dead} dead cells accuracies are those of guessing, and everything else is undefined.")
     undefined = [f"{v.name} {v.undefined - dead}" for v in result.verdicts if v.undefined > dead]
     if undefined:
         lines.append(f"Undefined on live cells: {', '.join(undefined)}.")
-    compared = [(v.name, *v.above_bar) for v in result.verdicts if v.above_bar is not None]
-    for words, names in (
-        ("Above", [name for name, low, _ in compared if low > 0]),
-        ("Below", [name for name, _, high in compared if high < 0]),
-        ("Not told apart from", [name for name, low, high in compared if low <= 0 <= high]),
-    ):
-        if names:
-            lines.append(f"{words} {BAR} (95 %, paired): {', '.join(names)}.")
+    for bar in BARS:
+        compared = [(v.name, *found) for v in result.verdicts if v.name not in BARS and (found := v.above.get(bar))]
+        for words, names in (
+            ("Above", [name for name, low, _ in compared if low > 0]),
+            ("Below", [name for name, _, high in compared if high < 0]),
+            ("Not told apart from", [name for name, low, high in compared if low <= 0 <= high]),
+        ):
+            if names:
+                lines.append(f"{words} {bar} (95 %, paired): {', '.join(names)}.")
     return [Text(line, style="dim") for line in lines]
 
 

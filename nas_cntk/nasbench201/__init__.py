@@ -3,6 +3,30 @@
 Source: Dong and Yang, "NAS-Bench-201: extending the scope of reproducible neural architecture search" (2020).
 """
 
-from nas_cntk.nasbench201.cells import EDGES, OPS, architecture, convs, edges_of, every, is_live, parse, sizes, text_of
+from nas_cntk.nasbench201.cells import (
+    EDGES,
+    OPS,
+    architecture,
+    convs,
+    edges_of,
+    every,
+    is_live,
+    parse,
+    pruned,
+    sizes,
+    text_of,
+)
 
-__all__ = ["EDGES", "OPS", "architecture", "convs", "edges_of", "every", "is_live", "parse", "sizes", "text_of"]
+__all__ = [
+    "EDGES",
+    "OPS",
+    "architecture",
+    "convs",
+    "edges_of",
+    "every",
+    "is_live",
+    "parse",
+    "pruned",
+    "sizes",
+    "text_of",
+]

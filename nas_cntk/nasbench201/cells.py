@@ -62,11 +62,28 @@ def every() -> Iterator[str]:
 
 def is_live(text: str) -> bool:
     """Return whether the cell's output sees its input."""
-    seen = {0}
-    for (source, node), op in zip(EDGES, parse(text), strict=True):
-        if op != "none" and source in seen:
-            seen.add(node)
-    return NODES - 1 in seen
+    return NODES - 1 in _seeing(parse(text))
+
+
+def pruned(text: str) -> str:
+    """Return the cell without the edges that its output does not see or that carry nothing: the same network."""
+    ops = parse(text)
+    seeing, read = _seeing(ops), {NODES - 1}
+    kept = ["none"] * len(EDGES)
+    for at, (source, node) in reversed(list(enumerate(EDGES))):
+        if ops[at] != "none" and source in seeing and node in read:
+            read.add(source)
+            kept[at] = ops[at]
+    return text_of(tuple(kept))
+
+
+def _seeing(ops: tuple[str, ...]) -> set[int]:
+    """Return the nodes that see the cell's input."""
+    seeing = {0}
+    for (source, node), op in zip(EDGES, ops, strict=True):
+        if op != "none" and source in seeing:
+            seeing.add(node)
+    return seeing
 
 
 def convs(text: str) -> int:
@@ -104,7 +121,8 @@ def architecture(text: str, cells_per_stage: int = 1) -> Architecture:
 def sizes(text: str, image_shape: tuple[int, int, int] = (32, 32, 3), num_classes: int = 10) -> tuple[int, int]:
     """Return parameters and multiply-adds of the benchmark's own network of a cell, for images (h, w, c).
 
-    Counted as the benchmark counts: batch norms have parameters and cost nothing, and neither do poolings.
+    Counted as the benchmark counts: batch norms have parameters and cost nothing, and neither do poolings; edges that
+    nothing reads count as others do (`pruned` leaves them out).
     """
     height, width, image_channels = image_shape
     ops = parse(text)

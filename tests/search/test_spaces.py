@@ -84,7 +84,8 @@ def test_a_thousand_random_cells_of_nasbench201_are_legal_or_dead() -> None:
             dead += 1
     assert 5 < dead < 60 and len(seen) > 500  # 341 of 15,625 are dead
     params = nasbench201.edges_of("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
-    assert space.sizes(params, (32, 32, 3), 10) == nasbench201.sizes(nasbench201.text_of(params))
+    # A conv that nothing reads is no part of the network: equal networks cost the same.
+    assert space.sizes(params, (32, 32, 3), 10) == nasbench201.sizes(nasbench201.text_of(params | {"op_0_1": "none"}))
     make = space.network(params, (32, 32, 3), 10)
     assert make is not None
     assert sum(weight.numel() for weight in make().parameters()) == space.sizes(params, (32, 32, 3), 10)[0]
