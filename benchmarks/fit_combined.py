@@ -3,14 +3,13 @@
     nas-cntk benchmark nasbench201 --table even.csv --data cifar10:PATH --cells 600 --subset 300 --holdout 50 \\
         --score holdout_mse,loo_mse,alignment,alignment_gain,log_marginal_likelihood,jacov,synflow,naswot,zico,params \\
         --csv cells.csv
-    python benchmarks/fit_combined.py cells.csv [--among zero_cost.csv]
+    python benchmarks/fit_combined.py cells.csv [--among zero_cost.csv] [--unpruned]
 
 Only cells with even `arch_index` are read, and of those the live ones are fitted; parameters are those of the pruned
-cell. Prints what
-`nas_cntk/scores/combined.py` holds, and how sums of some parts rank the cells: by that the parts and the shape of the
-sum were chosen. Sums of log ranks, which are no scores of one cell, stand beside for comparison. The first figure is of
-all cells, the second of each live network once, as `benchmark --distinct` counts it; with `--among`, a table of cells,
-a third is of those cells alone.
+cell unless `--unpruned` is given. Prints what `nas_cntk/scores/combined.py` holds, and how sums of some parts rank the
+cells: by that, unpruned, the parts and the shape of the sum were chosen. Sums of log ranks, which are no scores of one
+cell, stand beside for comparison. The first figure is of all cells, the second of each live network once, as
+`benchmark --distinct` counts it; with `--among`, a table of cells, a third is of those cells alone.
 """
 
 from __future__ import annotations
@@ -39,9 +38,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", help="what `benchmark nasbench201 --csv` wrote")
     parser.add_argument("--among", metavar="CSV", help="a table with a column arch_str")
+    parser.add_argument("--unpruned", action="store_true", help="count the parameters of edges that nothing reads")
     given = parser.parse_args()
     rows = [row for row in _read(given.cells) if int(row["arch_index"]) % 2 == 0]
-    for row in rows:
+    for row in rows if not given.unpruned else ():
         row["params"] = str(nasbench201.sizes(nasbench201.pruned(row["arch_str"]))[0])
     live = np.array([row["dead"] == "0" for row in rows])
     target = np.array([float(row["target"]) for row in rows])

@@ -2,8 +2,8 @@
 
     python benchmarks/waits.py [--runs 9]
 
-Medians of `--runs`. Processor seconds of a help page and of a completion, which nothing heavy may slow down; reading
-and naming the largest legal architecture; the seconds that `validate` predicts for a kernel over those it takes.
+Medians of `--runs`. Processor seconds of a help page and of a completion, which must import nothing heavy; seconds of
+reading and naming an architecture about as large as is legal; what `validate` predicts for a kernel over what it takes.
 Checked in the same run: every command exits with 0, the architecture is read back equal, the kernel is the reference's.
 """
 
@@ -37,7 +37,9 @@ def main() -> None:
     arch = _chain(4995)
     text = arch.to_json()
     assert Architecture.from_json(text) == arch
-    _tell("architecture of 10,000 nodes, read", lambda: _timed(lambda: Architecture.from_json(text)), runs)
+    _tell(
+        f"architecture of {len(arch.nodes):,} nodes, read", lambda: _timed(lambda: Architecture.from_json(text)), runs
+    )
     _tell("the same, its key", lambda: _timed(lambda: Architecture.from_json(text).key), runs)
     ratios = [_forecast() for _ in range(runs)]
     print(f"kernel of 512 x 512 images, predicted over taken: {statistics.median(ratios):.2f}", end="")

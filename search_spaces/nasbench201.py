@@ -33,10 +33,14 @@ def finite(params: Mapping[str, str], image_shape: tuple[int, int, int], num_cla
     """Return the benchmark's own network, untrained, input (n, c, h, w), without edges that nothing reads."""
     from nas_cntk.nasbench201.network import network
 
-    return network(nasbench201.pruned(nasbench201.text_of(params)), num_classes, image_shape[2])
+    return network(_pruned(params), num_classes, image_shape[2])
 
 
 def cost(params: Mapping[str, str], image_shape: tuple[int, int, int], num_classes: int) -> dict[str, int]:
     """Return parameters and multiply-adds of that network."""
-    weights, flops = nasbench201.sizes(nasbench201.pruned(nasbench201.text_of(params)), image_shape, num_classes)
+    weights, flops = nasbench201.sizes(_pruned(params), image_shape, num_classes)
     return {"params": weights, "flops": flops}
+
+
+def _pruned(params: Mapping[str, str]) -> str:
+    return nasbench201.pruned(nasbench201.text_of(params))

@@ -105,7 +105,7 @@ def sample(table: Table, count: int, seed: int) -> tuple[Cell, ...]:
 def distinct(cells: Sequence[Cell], keys: Mapping[str, str]) -> tuple[Cell, ...]:
     """Return each network once, in the order of first appearance: as its smallest cell, with the mean of the targets.
 
-    Cells of equal networks differ in edges that nothing reads, which the benchmark counts as parameters all the same.
+    Cells of equal networks may differ in edges that nothing reads, which the benchmark counts as parameters.
 
     Args:
         cells: any cells.

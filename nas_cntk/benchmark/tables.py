@@ -91,11 +91,12 @@ def _notes(result: Result) -> list[Text]:
     lines = [
         "partial: given log FLOPs. half, quarter, tenth: among the truly best ones. hits: share of the truly best"
         " hundredth in the tenth that the score puts first. regret: target lost by taking the cell that it puts first."
-        " FLOPs and parameters count as the more, the better, pruned ones without edges that nothing reads; what is"
-        " undefined ranks last.",
+        " FLOPs and parameters count as the more, the better; pruned parameters leave out edges that nothing reads."
+        " What is undefined ranks last.",
     ]
     if dead:
-        lines.append(f"Of {dead} dead cells accuracies are those of guessing, and everything else is undefined.")
+        cells = "the dead cell" if dead == 1 else f"{dead} dead cells"
+        lines.append(f"Of {cells} accuracies are those of guessing, and everything else is undefined.")
     undefined = [f"{v.name} {v.undefined - dead}" for v in result.verdicts if v.undefined > dead]
     if undefined:
         lines.append(f"Undefined on live cells: {', '.join(undefined)}.")

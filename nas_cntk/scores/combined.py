@@ -30,7 +30,7 @@ def combined(values: Mapping[str, float], images: int = BATCH) -> float:
     size, the balance between the components is a guess.
 
     Args:
-        values: at least the scores of `COMPONENTS`.
+        values: at least the scores of `COMPONENTS`; parameters without those that nothing reads.
         images: that jacov saw.
 
     Source: Lee and Ham, "AZ-NAS" (2024), for sums of log ranks.

@@ -18,8 +18,10 @@ import torch
 from command_line import Run, runner
 
 from nas_cntk import nasbench201
+from nas_cntk.benchmark import ranking
 from nas_cntk.benchmark.table import Cell, distinct, read_table, sample
 from nas_cntk.errors import DataError
+from nas_cntk.scores.combined import COMPONENTS, combined
 
 DEAD = "|none~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|none~0|nor_conv_3x3~1|none~2|"
 
@@ -95,6 +97,26 @@ def test_every_score_of_the_same_cells(run: Run, table: Path) -> None:
     assert "zico: 12 cells" in more.out and "exact kernels:" not in more.out and "jacov: 12" not in more.out
     other = run("benchmark", "nasbench201", *COMMON, *SMALL, "--score", "loo_mse", "--cells-per-stage", "2")
     assert "exact kernels: 12 cells" in other.out, "another network is another measurement"
+
+
+def test_combined_and_the_harder_bar_take_pruned_parameters(run: Run, table: Path) -> None:
+    small = "|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|"
+    idle = small.replace("none~0|none~1", "nor_conv_3x3~0|none~1", 1)  # node 2 is read by nobody
+    table.write_text(table.read_text() + f"100,{idle},70\n")
+    options = ("--score", "combined,params,jacov", "--no-plot", "--json", "--csv", "c.csv")
+    found = run("benchmark", "nasbench201", *COMMON, *SMALL, *options).json()
+    with open("c.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    first, second = (next(row for row in rows if row["arch_str"] == text) for text in (small, idle))
+    assert first["key"] == second["key"] and float(first["params"]) < float(second["params"])
+    assert first["combined"] == second["combined"]
+    assert float(second["combined"]) == combined({name: float(first[name]) for name in COMPONENTS}, 12)
+    sizes = np.array([nasbench201.sizes(nasbench201.pruned(row["arch_str"]))[0] for row in rows], dtype=float)
+    jacov = np.array([float(row["jacov"] or "-inf") for row in rows])
+    target = np.array([float(row["target"]) for row in rows])
+    for name, weights in (("params+jacov", [float(row["params"]) for row in rows]), ("pruned params+jacov", sizes)):
+        expected = ranking.spearman(ranking.log_rank_sum(np.array(weights), jacov), target)
+        assert found["scores"][name]["spearman"] == pytest.approx(expected), name
 
 
 def test_each_network_may_count_once(run: Run, table: Path) -> None:

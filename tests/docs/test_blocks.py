@@ -1,6 +1,6 @@
 """The blocks of the pages and of the README are run, or skipped with the reason that the page gives.
 
-The rule is on docs/index.md. Every command of every block is parsed, those that are not run too; the README and the
+The rule is on docs/index.md. Every command of a shell block is parsed, those that are not run too; the README and the
 tutorial are run each time, the other pages with --long (`make drills`). A page runs in its own folder, in which there
 are a finished study of 16 trials, gray images of two classes (`photos/`, `new.npz`), `ARCH.json` and `nas.toml`. Its
 shell blocks run in their order, its Python blocks as one program after them.
@@ -161,7 +161,7 @@ def commands(text: str) -> list[list[str]]:
         words = [*lexer, "|"]
         while "nas-cntk" in words:
             words = words[words.index("nas-cntk") + 1 :]
-            end = next(place for place, word in enumerate(words) if set(word) <= set("();<>|&"))
+            end = next(place for place, word in enumerate(words) if word and set(word) <= set("();<>|&"))
             found.append(words[:end])
     return [arguments for arguments in found if arguments and not arguments[0].startswith("--")]
 
