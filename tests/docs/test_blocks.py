@@ -1,7 +1,7 @@
 """The blocks of the pages and of the README are run, or skipped with the reason that the page gives.
 
-The rule is on docs/index.md. Every command of a shell block is parsed, those that are not run too; the README and the
-tutorial are run each time, the other pages with --long (`make drills`). A page runs in its own folder, in which there
+The rule is on docs/index.md. Every command of a shell block is parsed, those that are not run too; the README's
+are run each time, those of the other pages with --long (`make drills`). A page runs in its own folder, in which there
 are a finished study of 16 trials, gray images of two classes (`photos/`, `new.npz`), `ARCH.json` and `nas.toml`. Its
 shell blocks run in their order, its Python blocks as one program after them.
 """
@@ -73,9 +73,8 @@ def parse(page: str, text: str) -> list[Block]:
     return found
 
 
-EACH_TIME = ("README.md", "docs/tutorial.md")
 RUN = [
-    pytest.param(page, marks=() if page in EACH_TIME else pytest.mark.long)
+    pytest.param(page, marks=() if page == "README.md" else pytest.mark.long)
     for page in PAGES
     if any(block.language in ("sh", "python") and block.skipped is None for block in blocks(page))
 ]

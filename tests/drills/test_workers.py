@@ -132,6 +132,7 @@ def test_workers_end_with_their_parent_and_another_run_goes_on(place: Place) -> 
     check(place, total)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_all_and_an_error_of_a_worker_is_said(place: Place) -> None:
     parent = start(place, "search", *SMALL[:4], "--trials", "100000", "--workers", "2")
     deadline = time.monotonic() + 120
