@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--among", metavar="CSV", help="a table with a column arch_str")
     parser.add_argument("--unpruned", action="store_true", help="count the parameters of edges that nothing reads")
     given = parser.parse_args()
-    rows = [row for row in _read(given.cells) if int(row["arch_index"]) % 2 == 0]
+    rows = [row for row in read(given.cells) if int(row["arch_index"]) % 2 == 0]
     for row in rows if not given.unpruned else ():
         row["params"] = str(nasbench201.sizes(nasbench201.pruned(row["arch_str"]))[0])
     live = np.array([row["dead"] == "0" for row in rows])
@@ -52,7 +52,7 @@ def main() -> None:
         "once": (np.array([int(cell.index) for cell in once]), np.array([cell.target for cell in once])),
     }
     if given.among:
-        listed = {row["arch_str"] for row in _read(given.among)}
+        listed = {row["arch_str"] for row in read(given.among)}
         places = np.array([at for at, row in enumerate(rows) if row["arch_str"] in listed])
         groups["listed"] = places, target[places]
     print(f"{len(rows)} even cells, {live.sum()} live, {len(once)} distinct")
@@ -76,7 +76,7 @@ def main() -> None:
                 print("  ".join(f"{figure:.3f}" for figure in figures), " ", " + ".join(names))
 
 
-def _read(path: str) -> list[dict[str, str]]:
+def read(path: str) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

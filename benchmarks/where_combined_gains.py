@@ -12,15 +12,15 @@ jacov is a bar too. Run it on the CSV of `--distinct` for each network once.
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 
 import numpy as np
+from fit_combined import read
 from numpy.typing import NDArray
 
 from nas_cntk import nasbench201
 from nas_cntk.benchmark import ranking
-from nas_cntk.scores.combined import COMPONENTS, combined, transformed
+from nas_cntk.scores.combined import COMPONENTS, parts
 
 Floats = NDArray[np.float64]
 Rows = list[dict[str, str]]
@@ -31,17 +31,12 @@ def main() -> None:
     parser.add_argument("cells", help="what `benchmark nasbench201 --csv` wrote")
     parser.add_argument("--among", metavar="CSV", help="a table with columns arch_str and jacov")
     given = parser.parse_args()
-    rows = _read(given.cells)
+    rows = read(given.cells)
     _show("all", rows, None)
     if given.among:
-        published = {row["arch_str"]: float(row["jacov"]) for row in _read(given.among)}
+        published = {row["arch_str"]: float(row["jacov"]) for row in read(given.among)}
         _show("listed", [row for row in rows if row["arch_str"] in published], published)
         _show("others", [row for row in rows if row["arch_str"] not in published], None)
-
-
-def _read(path: str) -> Rows:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _show(label: str, rows: Rows, published: dict[str, float] | None) -> None:
@@ -49,7 +44,7 @@ def _show(label: str, rows: Rows, published: dict[str, float] | None) -> None:
     params, jacov = _column(rows, "params"), _column(rows, "jacov")
     pruned = np.array([float(_pruned(row)) for row in rows])
     scores = {
-        "combined": np.array([_combined(row) for row in rows]),
+        "combined": _column(rows, "combined"),
         "combined without the kernel": np.array([_without_kernel(row) for row in rows]),
         "parameters + jacov": ranking.log_rank_sum(params, jacov),
         "pruned parameters + jacov": ranking.log_rank_sum(pruned, jacov),
@@ -77,18 +72,11 @@ def _column(rows: Rows, name: str) -> Floats:
     return np.array([float(row[name] or "-inf") for row in rows])
 
 
-def _combined(row: dict[str, str]) -> float:
-    return float(row["combined"] or "-inf")
-
-
 def _without_kernel(row: dict[str, str]) -> float:
     if row["dead"] == "1":
         return -math.inf
-    values = {name: float(row[name]) for name in COMPONENTS} | {"params": float(_pruned(row))}
-    # The kernel's part is linear in the log of its error, and is taken off but for a constant.
-    one = combined(values)
-    slope = combined(values | {"holdout_mse": values["holdout_mse"] / math.e}) - one
-    return one - slope * transformed("holdout_mse", values["holdout_mse"])
+    found = parts({name: float(row[name]) for name in COMPONENTS} | {"params": float(_pruned(row))})
+    return sum(part for name, part in found.items() if name != "holdout_mse")
 
 
 def _interval(found: Floats) -> str:

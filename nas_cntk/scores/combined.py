@@ -35,13 +35,18 @@ def combined(values: Mapping[str, float], images: int = BATCH) -> float:
 
     Source: Lee and Ham, "AZ-NAS" (2024), for sums of log ranks.
     """
+    return sum(parts(values, images).values())
+
+
+def parts(values: Mapping[str, float], images: int = BATCH) -> dict[str, float]:
+    """Return what each of `COMPONENTS` brings to `combined`, of the same arguments."""
     from scipy.special import log_ndtr
 
-    total = 0.0
+    found = {}
     for name, (mean, deviation) in _FITTED.items():
         z = (transformed(name, values[name], images) - mean) / deviation
-        total += z if name == "holdout_mse" else float(log_ndtr(z))
-    return total
+        found[name] = z if name == "holdout_mse" else float(log_ndtr(z))
+    return found
 
 
 def transformed(name: str, value: float, images: int = BATCH) -> float:
