@@ -85,6 +85,8 @@ def run(db: str, wishes: Wishes, screen: Screen) -> Ended:
     try:
         with Interrupt() as interrupt:
             keys = {cell.text: bench.key(cell) for cell in cells}
+            if wishes.distinct and len(set(keys.values())) < 2:
+                raise UsageError(f"all {len(cells)} cells of the sample are one network: nothing to rank")
             recorded = records_of.measurements(records, NAME)
             live: dict[str, Cell] = {}
             for cell in cells:

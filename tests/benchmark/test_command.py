@@ -132,6 +132,15 @@ def test_each_network_may_count_once(run: Run, table: Path) -> None:
     assert run("benchmark", "nasbench201", *COMMON, *SMALL, *options, "--json").json()["cells"] == 14
 
 
+def test_one_network_is_nothing_to_rank(run: Run, table: Path) -> None:
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([header, *rows[11:13]]) + "\n")  # the twins
+    options = ("--score", "loo_mse", "--no-plot")
+    assert run("benchmark", "nasbench201", *COMMON, *SMALL, *options).code == 0
+    refused = run("benchmark", "nasbench201", *COMMON, *SMALL, *options, "--distinct")
+    assert refused.code == 2 and "all 2 cells of the sample are one network: nothing to rank" in refused.err
+
+
 def test_a_network_is_its_smallest_cell_with_the_mean_target() -> None:
     small = "|nor_conv_1x1~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
     idle = small.replace("nor_conv_1x1", "nor_conv_3x3")  # node 1 is read by nobody, and its conv counted
